@@ -1,0 +1,91 @@
+//! Encodings: how an array of tensor elements is put together from component arrays.
+//!
+//! An encoding is one operation over named components; a component is stored as a
+//! stream or is an encoded array in turn. One folder here is one encoding, described
+//! in its `SPEC.md`.
+
+use std::fmt;
+
+use arrayvec::ArrayVec;
+use cmz_format::Dtype;
+
+use crate::Scratch;
+use crate::stream::{StreamError, Width};
+
+pub mod float_planes;
+pub mod plain;
+
+/// Components of one encoding, at most.
+pub const MAX_COMPONENTS: usize = 8;
+
+/// What the elements of an array are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element {
+    /// Tensor elements of a known type.
+    Dtype(Dtype),
+    /// Tensor elements of a type that this version does not know: bytes.
+    Opaque,
+    /// Symbols of a stated width.
+    Symbol(Width),
+}
+
+/// An array inside one block: what it consists of, and how much of it there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Array {
+    /// What the elements are.
+    pub element: Element,
+    /// Length in memory, in bytes.
+    pub byte_len: usize,
+}
+
+impl Array {
+    /// An array of `len` symbols.
+    #[must_use]
+    pub const fn of_symbols(width: Width, len: usize) -> Self {
+        Self { element: Element::Symbol(width), byte_len: len * width.bytes() }
+    }
+}
+
+/// A component of an array.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Component {
+    /// Name in the manifest.
+    pub name: &'static str,
+    /// The component array.
+    pub array: Array,
+}
+
+/// The components of an array, in the order of their streams in a block.
+pub type Components = ArrayVec<Component, MAX_COMPONENTS>;
+
+/// A stream of a block: the codec's id and the bytes.
+pub type StreamRef<'a> = (u16, &'a [u8]);
+
+/// How an array is put together from component arrays.
+pub trait Encoding: fmt::Debug + Send + Sync {
+    /// Name in manifests.
+    fn name(&self) -> &'static str;
+
+    /// The components of `array`; `None` if this encoding has no rule for its elements
+    /// or length.
+    fn components(&self, array: Array) -> Option<Components>;
+
+    /// Takes `data` apart into `components`, whose lengths [`Self::components`] gives.
+    fn split(&self, array: Array, data: &[u8], components: &mut [&mut [u8]]);
+
+    /// Puts `data` together from `components`: the inverse of [`Self::split`].
+    fn join(&self, array: Array, components: &[&[u8]], data: &mut [u8]);
+
+    /// Decodes streams and joins them in one pass, where this encoding has a faster way
+    /// for the codecs at hand. The result is the same bit for bit.
+    fn decode_fused(
+        &self,
+        array: Array,
+        streams: &[StreamRef<'_>],
+        scratch: &mut Scratch,
+        data: &mut [u8],
+    ) -> Option<Result<(), StreamError>> {
+        let _ = (array, streams, scratch, data);
+        None
+    }
+}

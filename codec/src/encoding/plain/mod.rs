@@ -1,0 +1,31 @@
+//! `plain`: the elements themselves. See `SPEC.md` in this folder.
+
+use super::{Array, Component, Components, Element, Encoding};
+use crate::stream::Width;
+
+/// The `plain` encoding.
+#[derive(Debug)]
+pub struct Plain;
+
+impl Encoding for Plain {
+    fn name(&self) -> &'static str {
+        "plain"
+    }
+
+    fn components(&self, array: Array) -> Option<Components> {
+        let width = match array.element {
+            Element::Symbol(width) => width,
+            Element::Dtype(_) | Element::Opaque => Width::BYTE,
+        };
+        let data = Component { name: "data", array: Array { element: Element::Symbol(width), ..array } };
+        Some([data].into_iter().collect())
+    }
+
+    fn split(&self, _: Array, data: &[u8], components: &mut [&mut [u8]]) {
+        components[0].copy_from_slice(data);
+    }
+
+    fn join(&self, _: Array, components: &[&[u8]], data: &mut [u8]) {
+        data.copy_from_slice(components[0]);
+    }
+}

@@ -1,0 +1,356 @@
+//! The index of a file: header, manifest and block table, read from the file's end
+//! and checked against each other.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use crate::block::{BlockHeader, BlockKind, BlockRecord, RECORD_LEN};
+use crate::bytes::{ALIGNMENT, PAGE, expect_zero, unpack_section};
+use crate::header::{HEADER_LEN, Header};
+use crate::manifest::{Manifest, Segment, Tensor};
+use crate::trailer::{TRAILER_LEN, Trailer};
+use crate::{Code, Error, Limits, Result};
+
+/// Bytes that one read from the end of a file should ask for: the index of most
+/// files fits.
+pub const TAIL_LEN: u64 = 256 << 10;
+
+/// Which records of the block table belong to a tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorBlocks {
+    /// The descriptor block.
+    pub descriptor: usize,
+    /// The block of shared components.
+    pub shared: Option<usize>,
+    /// The data blocks.
+    pub data: Range<usize>,
+}
+
+/// The checked index of a file.
+#[derive(Clone, Debug)]
+pub struct Index {
+    header: Header,
+    root: [u8; 32],
+    file_len: u64,
+    manifest: Manifest,
+    table: Vec<BlockRecord>,
+    tensor_blocks: Vec<TensorBlocks>,
+    literals: Vec<usize>,
+    by_name: HashMap<String, usize>,
+}
+
+impl Index {
+    /// Reads the index of a file of `file_len` bytes through `read_at`, which fills a
+    /// buffer from an offset. Files with an ordinary number of tensors need two reads.
+    ///
+    /// # Errors
+    /// [`Code::NotCmz`], [`Code::Truncated`], [`Code::Version`], [`Code::Feature`],
+    /// [`Code::Digest`], [`Code::Malformed`], [`Code::Limit`], or what `read_at` returns.
+    pub fn read(file_len: u64, limits: &Limits, mut read_at: impl FnMut(u64, &mut [u8]) -> Result<()>) -> Result<Self> {
+        let mut header_bytes = [0; HEADER_LEN];
+        let header_len = file_len.min(HEADER_LEN as u64) as usize;
+        read_at(0, &mut header_bytes[..header_len])?;
+        let header = Header::parse(&header_bytes[..header_len])?;
+        if file_len < (HEADER_LEN + TRAILER_LEN) as u64 {
+            return Err(Error::new(Code::Truncated, "the file ends after its header").at(file_len));
+        }
+
+        let tail_start = (file_len - TAIL_LEN.min(file_len)).max(HEADER_LEN as u64);
+        let mut tail = vec![0; (file_len - tail_start) as usize];
+        read_at(tail_start, &mut tail)?;
+        let Some((before, trailer_bytes)) = tail.split_last_chunk::<TRAILER_LEN>() else {
+            return Err(Error::new(Code::Truncated, "the file ends after its header").at(file_len));
+        };
+        let trailer = Trailer::parse(trailer_bytes, file_len)?;
+        let index_end = file_len - TRAILER_LEN as u64;
+        let index_len = index_end - trailer.manifest_offset;
+        let most = u64::from(limits.manifest_len) + u64::from(limits.blocks) * RECORD_LEN as u64;
+        if index_len > most {
+            return Err(Error::limit("the length of the index", index_len, most));
+        }
+        let index_bytes = if trailer.manifest_offset >= tail_start {
+            before[(trailer.manifest_offset - tail_start) as usize..].to_vec()
+        } else {
+            let mut bytes = vec![0; index_len as usize];
+            read_at(trailer.manifest_offset, &mut bytes)?;
+            bytes
+        };
+        Self::from_parts(header, &header_bytes, &trailer, &index_bytes, file_len, limits)
+    }
+
+    /// Builds the index from the bytes between the manifest's offset and the trailer.
+    fn from_parts(
+        header: Header,
+        header_bytes: &[u8],
+        trailer: &Trailer,
+        index: &[u8],
+        file_len: u64,
+        limits: &Limits,
+    ) -> Result<Self> {
+        trailer.check_root(header_bytes, index)?;
+        let (manifest_bytes, table_bytes) = index.split_at((trailer.table_offset - trailer.manifest_offset) as usize);
+        let (manifest_header, stored) = section(manifest_bytes, trailer.manifest_offset, BlockKind::Manifest)?;
+        if manifest_header.decoded_len > limits.manifest_len {
+            return Err(Error::limit(
+                "the manifest's length",
+                manifest_header.decoded_len.into(),
+                limits.manifest_len.into(),
+            ));
+        }
+        let json = unpack_section(manifest_header.streams[0].codec, stored, manifest_header.decoded_len)
+            .and_then(|json| manifest_header.check_decoded(&json).map(|()| json))
+            .map_err(|e| e.at(trailer.manifest_offset))?;
+        let manifest = Manifest::parse(&json, limits)?;
+        let (table_header, records) = section(table_bytes, trailer.table_offset, BlockKind::Table)?;
+        let table = parse_table(&table_header, records, limits)?;
+        check_layout(&table, trailer.manifest_offset)?;
+        Self::assemble(header, trailer.root, file_len, manifest, table, limits)
+    }
+
+    /// Puts checked parts together: which blocks belong to what.
+    fn assemble(
+        header: Header,
+        root: [u8; 32],
+        file_len: u64,
+        manifest: Manifest,
+        table: Vec<BlockRecord>,
+        limits: &Limits,
+    ) -> Result<Self> {
+        let (tensor_blocks, literals) = assign_blocks(&manifest, &table)?;
+        let mut by_name = HashMap::with_capacity(manifest.tensors.len());
+        for (i, (tensor, blocks)) in manifest.tensors.iter().zip(&tensor_blocks).enumerate() {
+            check_block_lengths(tensor, &table[blocks.data.clone()]).map_err(|e| e.in_tensor(&tensor.name))?;
+            if by_name.insert(tensor.name.clone(), i).is_some() {
+                return Err(Error::new(Code::Malformed, "two tensors have the same name").in_tensor(&tensor.name));
+            }
+        }
+        let index = Self { header, root, file_len, manifest, table, tensor_blocks, literals, by_name };
+        index.check_source(limits)?;
+        Ok(index)
+    }
+
+    /// Checks that the segments use up all literals and tensors and make the stated length.
+    fn check_source(&self, limits: &Limits) -> Result<()> {
+        let literal_len: u64 = self.literals.iter().map(|&i| u64::from(self.table[i].decoded_len)).sum();
+        if literal_len > limits.literal_len {
+            return Err(Error::limit("the length of the literal bytes", literal_len, limits.literal_len));
+        }
+        let Some(source) = &self.manifest.source else { return Ok(()) };
+        let malformed = |why: &str| Error::new(Code::Malformed, format!("source: {why}"));
+        let (mut literals, mut tensors, mut len) = (0u64, 0usize, 0u64);
+        for segment in &source.segments {
+            let more = match *segment {
+                Segment::Literal(n) => {
+                    literals = literals.checked_add(n).ok_or_else(|| malformed("literal length overflows"))?;
+                    n
+                }
+                Segment::Tensors(n) => {
+                    let first = tensors;
+                    tensors += n as usize;
+                    let blocks = self
+                        .tensor_blocks
+                        .get(first..tensors)
+                        .ok_or_else(|| malformed("more tensors than there are"))?;
+                    blocks.iter().map(|b| self.decoded_len(b)).sum()
+                }
+            };
+            len = len.checked_add(more).ok_or_else(|| malformed("length overflows"))?;
+        }
+        if literals != literal_len || tensors != self.tensor_blocks.len() || len != source.len {
+            return Err(malformed("the segments do not add up to the source file"));
+        }
+        if source.sha256.len() != 64 || !source.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(malformed("sha256 is not 64 lower-case hexadecimal digits"));
+        }
+        Ok(())
+    }
+
+    fn decoded_len(&self, blocks: &TensorBlocks) -> u64 {
+        self.table[blocks.data.clone()].iter().map(|r| u64::from(r.decoded_len)).sum()
+    }
+
+    /// The file header.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The root digest: it pins header, manifest and block table, and through the
+    /// checksums in the table every byte of the file.
+    #[must_use]
+    pub fn root(&self) -> &[u8; 32] {
+        &self.root
+    }
+
+    /// Length of the file, in bytes.
+    #[must_use]
+    pub fn file_len(&self) -> u64 {
+        self.file_len
+    }
+
+    /// The manifest.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The tensors, in file order.
+    #[must_use]
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.manifest.tensors
+    }
+
+    /// The block table, in file order.
+    #[must_use]
+    pub fn table(&self) -> &[BlockRecord] {
+        &self.table
+    }
+
+    /// The number of the tensor with this name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The blocks of a tensor.
+    ///
+    /// # Panics
+    /// If there is no such tensor.
+    #[must_use]
+    pub fn tensor_blocks(&self, tensor: usize) -> &TensorBlocks {
+        &self.tensor_blocks[tensor]
+    }
+
+    /// Length of a tensor when decoded, in bytes.
+    ///
+    /// # Panics
+    /// If there is no such tensor.
+    #[must_use]
+    pub fn tensor_len(&self, tensor: usize) -> u64 {
+        self.decoded_len(&self.tensor_blocks[tensor])
+    }
+
+    /// The records of the literal blocks, in file order.
+    #[must_use]
+    pub fn literals(&self) -> &[usize] {
+        &self.literals
+    }
+}
+
+/// Parses the manifest or table block at the start of `bytes`, which end where the
+/// block's padding ends.
+fn section(bytes: &[u8], offset: u64, kind: BlockKind) -> Result<(BlockHeader, &[u8])> {
+    let malformed = |why: &str| Error::new(Code::Malformed, format!("{kind:?} block: {why}")).at(offset);
+    let header = BlockHeader::parse(bytes, offset)?;
+    if header.kind != kind || header.streams.len() != 1 || header.payload_distance as usize != header.header_len() {
+        return Err(malformed("not what the trailer says it is"));
+    }
+    let start = header.payload_distance as usize;
+    let end = start + header.stored_len as usize;
+    if end.next_multiple_of(ALIGNMENT as usize) != bytes.len() {
+        return Err(malformed("does not fill its place"));
+    }
+    expect_zero(&bytes[end..], offset + end as u64)?;
+    header.check_stored(&bytes[start..end]).map_err(|e| e.at(offset))?;
+    Ok((header, &bytes[start..end]))
+}
+
+fn parse_table(header: &BlockHeader, records: &[u8], limits: &Limits) -> Result<Vec<BlockRecord>> {
+    let malformed = |why: &str| Error::new(Code::Malformed, format!("block table: {why}"));
+    if header.streams[0].codec != crate::codec_id::RAW || !records.len().is_multiple_of(RECORD_LEN) {
+        return Err(malformed("not a whole number of records"));
+    }
+    if header.decoded_len != header.stored_len || header.crc_decoded != header.crc_stored {
+        return Err(malformed("stored and decoded form differ"));
+    }
+    let count = records.len() / RECORD_LEN;
+    if count as u64 > u64::from(limits.blocks) {
+        return Err(Error::limit("the number of blocks", count as u64, limits.blocks.into()));
+    }
+    records.chunks_exact(RECORD_LEN).enumerate().map(|(i, b)| BlockRecord::parse(b, i)).collect()
+}
+
+/// Checks that the blocks follow each other from the header to the manifest, with
+/// less than a page of padding between them.
+fn check_layout(table: &[BlockRecord], manifest_offset: u64) -> Result<()> {
+    let malformed = |i: usize, why: &str| Error::new(Code::Malformed, format!("block table, record {i}: {why}"));
+    let near = |from: u64, to: u64| from <= to && to - from < PAGE;
+    let mut cursor = HEADER_LEN as u64;
+    let mut i = 0;
+    while i < table.len() {
+        if !near(cursor, table[i].offset) {
+            return Err(malformed(i, "the block does not follow the one before it"));
+        }
+        // Headers that precede the payload belong to one contiguous run.
+        let payload_start = table[i].payload_offset();
+        let (mut header, mut payload) = (table[i].offset, payload_start);
+        while i < table.len() && table[i].offset < payload_start {
+            if table[i].offset != header || table[i].payload_offset() != payload {
+                return Err(malformed(i, "the blocks of a contiguous run do not follow each other"));
+            }
+            header += table[i].header_len() as u64;
+            payload = table[i].payload_range().end;
+            i += 1;
+        }
+        if !near(header, payload_start) {
+            return Err(malformed(i - 1, "the payload does not follow its header"));
+        }
+        cursor = payload.next_multiple_of(ALIGNMENT);
+    }
+    if near(cursor, manifest_offset) {
+        Ok(())
+    } else {
+        Err(malformed(i, "the manifest does not follow the last block"))
+    }
+}
+
+/// Finds each tensor's blocks: a descriptor opens the next tensor of the manifest.
+fn assign_blocks(manifest: &Manifest, table: &[BlockRecord]) -> Result<(Vec<TensorBlocks>, Vec<usize>)> {
+    let malformed = |i: usize, why: &str| Error::new(Code::Malformed, format!("block table, record {i}: {why}"));
+    let mut tensors: Vec<TensorBlocks> = Vec::with_capacity(manifest.tensors.len().min(table.len()));
+    let mut literals = Vec::new();
+    for (i, record) in table.iter().enumerate() {
+        let last = tensors.last_mut();
+        match record.kind {
+            BlockKind::Literal => literals.push(i),
+            BlockKind::Descriptor => tensors.push(TensorBlocks { descriptor: i, shared: None, data: i + 1..i + 1 }),
+            BlockKind::Shared => match last {
+                Some(t) if t.descriptor + 1 == i => {
+                    t.shared = Some(i);
+                    t.data = i + 1..i + 1;
+                }
+                _ => return Err(malformed(i, "shared components without a descriptor before them")),
+            },
+            BlockKind::Data => match last {
+                Some(t) if t.data.end == i => t.data.end = i + 1,
+                _ => return Err(malformed(i, "a data block that belongs to no tensor")),
+            },
+            BlockKind::Manifest | BlockKind::Table => return Err(malformed(i, "the index lists itself")),
+        }
+    }
+    if tensors.len() != manifest.tensors.len() {
+        return Err(Error::new(
+            Code::Malformed,
+            format!("the manifest names {} tensors, the block table has {}", manifest.tensors.len(), tensors.len()),
+        ));
+    }
+    Ok((tensors, literals))
+}
+
+/// Checks that a tensor's data blocks decode to the lengths that its description implies.
+fn check_block_lengths(tensor: &Tensor, data: &[BlockRecord]) -> Result<()> {
+    let block_len = tensor.block_len();
+    let total: u64 = data.iter().map(|r| u64::from(r.decoded_len)).sum();
+    let expected = tensor.byte_len()?.unwrap_or(total);
+    let full = data.split_last().is_none_or(|(last, full)| {
+        full.iter().all(|r| u64::from(r.decoded_len) == block_len)
+            && (1..=block_len).contains(&u64::from(last.decoded_len))
+    });
+    if !full || total != expected {
+        return Err(Error::new(
+            Code::Malformed,
+            format!("the blocks decode to {total} bytes in blocks of {block_len}, the shape needs {expected}"),
+        ));
+    }
+    Ok(())
+}

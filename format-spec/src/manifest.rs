@@ -1,0 +1,303 @@
+//! The manifest: what the file holds, as JSON.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize as DeriveDeserialize, Serialize};
+
+use crate::limits::{MAX_BLOCK_LEN, MAX_DEPTH, MAX_RANK, MAX_STREAMS};
+use crate::{Code, Dtype, Error, Limits, Result, bytes};
+
+/// What a `.cmz` file holds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, DeriveDeserialize)]
+pub struct Manifest {
+    /// Program and version that wrote the file.
+    pub generator: String,
+    /// The file that the tensors came from, if it can be restored byte for byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+    /// The user's metadata.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "unique_map")]
+    pub metadata: BTreeMap<String, String>,
+    /// The tensors, in the order of their descriptor blocks.
+    pub tensors: Vec<Tensor>,
+}
+
+/// The file that the tensors came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, DeriveDeserialize)]
+pub struct Source {
+    /// Kind of file, for example `safetensors`.
+    pub kind: String,
+    /// Length of the file, in bytes.
+    pub len: u64,
+    /// SHA-256 of the file, in lower-case hexadecimal.
+    pub sha256: String,
+    /// What the file consists of, in order.
+    pub segments: Vec<Segment>,
+}
+
+/// A piece of the source file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, DeriveDeserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Segment {
+    /// The next so many bytes of the literal blocks.
+    Literal(u64),
+    /// The bytes of the next so many tensors of the manifest.
+    Tensors(u32),
+}
+
+/// A tensor: its name, element type, shape, and how it is stored.
+#[derive(Clone, Debug, PartialEq, Serialize, DeriveDeserialize)]
+pub struct Tensor {
+    /// Name, unique in the file.
+    pub name: String,
+    /// Name of the element type. A type that [`Dtype`] does not know is stored as bytes.
+    pub dtype: String,
+    /// Size of each dimension, in elements.
+    pub shape: Vec<u64>,
+    /// Elements that each data block but the last decodes to (bytes, if the element type is unknown).
+    pub block_elements: u64,
+    /// How the elements are stored.
+    pub encoding: Encoding,
+}
+
+/// A composition of arrays: one named operation over named components.
+#[derive(Clone, Debug, PartialEq, Serialize, DeriveDeserialize)]
+pub struct Encoding {
+    /// Name of the encoding in the registry.
+    pub name: String,
+    /// Parameters of the encoding.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub params: serde_json::Map<String, serde_json::Value>,
+    /// The component arrays.
+    #[serde(deserialize_with = "unique_map")]
+    pub components: BTreeMap<String, Component>,
+}
+
+/// A component array of an encoding.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Component {
+    /// Stored as a stream by any of the named codecs.
+    Stream(Vec<String>),
+    /// Stored as an encoded array in turn.
+    Encoded(Encoding),
+}
+
+impl<'de> Deserialize<'de> for Component {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ComponentVisitor;
+        impl<'de> Visitor<'de> for ComponentVisitor {
+            type Value = Component;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of codec names or an encoding")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Component, A::Error> {
+                Deserialize::deserialize(de::value::SeqAccessDeserializer::new(seq)).map(Component::Stream)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Component, A::Error> {
+                Deserialize::deserialize(de::value::MapAccessDeserializer::new(map)).map(Component::Encoded)
+            }
+        }
+        deserializer.deserialize_any(ComponentVisitor)
+    }
+}
+
+/// Reads a JSON object as a map and refuses a key that occurs twice, which parsers
+/// of other programs would resolve in different ways.
+///
+/// # Errors
+/// If the input is not an object or a key occurs twice.
+pub fn unique_map<'de, D, V>(deserializer: D) -> Result<BTreeMap<String, V>, D::Error>
+where
+    D: Deserializer<'de>,
+    V: Deserialize<'de>,
+{
+    struct UniqueVisitor<V>(std::marker::PhantomData<V>);
+    impl<'de, V: Deserialize<'de>> Visitor<'de> for UniqueVisitor<V> {
+        type Value = BTreeMap<String, V>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+            let mut map = BTreeMap::new();
+            while let Some((key, value)) = access.next_entry::<String, V>()? {
+                if map.contains_key(&key) {
+                    return Err(de::Error::custom(format_args!("the key {key:?} occurs twice")));
+                }
+                map.insert(key, value);
+            }
+            Ok(map)
+        }
+    }
+    deserializer.deserialize_map(UniqueVisitor(std::marker::PhantomData))
+}
+
+impl Manifest {
+    /// Parses a decoded manifest and checks everything that can be checked without the block table.
+    ///
+    /// # Errors
+    /// [`Code::Malformed`] if it is not such JSON or breaks a rule, [`Code::Limit`].
+    pub fn parse(json: &[u8], limits: &Limits) -> Result<Self> {
+        let manifest: Self = serde_json::from_slice(json).map_err(|e| malformed(format!("manifest: {e}")))?;
+        if manifest.tensors.len() as u64 > u64::from(limits.tensors) {
+            return Err(Error::limit("the number of tensors", manifest.tensors.len() as u64, limits.tensors.into()));
+        }
+        for tensor in &manifest.tensors {
+            tensor.check(limits).map_err(|e| e.in_tensor(&tensor.name))?;
+        }
+        Ok(manifest)
+    }
+
+    /// The manifest as JSON. The same manifest always gives the same bytes.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        to_json(self)
+    }
+}
+
+/// Maps with string keys and plain structs always serialize.
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+fn malformed(why: impl Into<String>) -> Error {
+    Error::new(Code::Malformed, why)
+}
+
+impl Tensor {
+    /// Parses the JSON of a descriptor block.
+    ///
+    /// # Errors
+    /// [`Code::Malformed`] if it is not a tensor's description or breaks a rule, [`Code::Limit`].
+    pub fn parse(json: &[u8], limits: &Limits) -> Result<Self> {
+        let tensor: Self = serde_json::from_slice(json).map_err(|e| malformed(format!("tensor descriptor: {e}")))?;
+        tensor.check(limits).map_err(|e| e.in_tensor(&tensor.name))?;
+        Ok(tensor)
+    }
+
+    /// The tensor as the JSON of its descriptor block.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        to_json(self)
+    }
+
+    /// The element type, unless this version does not know it.
+    #[must_use]
+    pub fn known_dtype(&self) -> Option<Dtype> {
+        Dtype::from_name(&self.dtype)
+    }
+
+    /// The number that block headers carry to say whose they are.
+    #[must_use]
+    pub fn owner(&self) -> u32 {
+        bytes::crc32(self.name.as_bytes())
+    }
+
+    /// Number of elements.
+    ///
+    /// # Errors
+    /// [`Code::Malformed`] if the product of the shape does not fit 63 bits.
+    pub fn elements(&self) -> Result<u64> {
+        // A zero makes the product zero whatever the other factors are.
+        if self.shape.contains(&0) {
+            return Ok(0);
+        }
+        self.shape
+            .iter()
+            .try_fold(1u64, |product, &dim| product.checked_mul(dim))
+            .filter(|&n| n < 1 << 63)
+            .ok_or_else(|| malformed(format!("the product of the shape {:?} overflows", self.shape)))
+    }
+
+    /// Length of the decoded tensor in bytes; `None` if the element type is unknown.
+    ///
+    /// # Errors
+    /// [`Code::Malformed`] if the size overflows or does not end on a byte.
+    pub fn byte_len(&self) -> Result<Option<u64>> {
+        let elements = self.elements()?;
+        let Some(dtype) = self.known_dtype() else { return Ok(None) };
+        match dtype.byte_len(elements) {
+            Some(len) if len < 1 << 63 => Ok(Some(len)),
+            _ => {
+                Err(malformed(format!("{elements} elements of {dtype} do not make a whole number of bytes below 2^63")))
+            }
+        }
+    }
+
+    /// Length in bytes that every data block but the last decodes to.
+    #[must_use]
+    pub fn block_len(&self) -> u64 {
+        let dtype = self.known_dtype().unwrap_or(Dtype::U8);
+        dtype.byte_len(self.block_elements).unwrap_or(0)
+    }
+
+    /// Number of data blocks of a tensor of `byte_len` bytes.
+    #[must_use]
+    pub fn block_count(&self, byte_len: u64) -> u64 {
+        byte_len.div_ceil(self.block_len().max(1))
+    }
+
+    /// Whether the payloads of the data blocks lie next to each other, so that a
+    /// mapped file shows the tensor as one slice: when its only stream is always raw.
+    #[must_use]
+    pub fn is_contiguous(&self) -> bool {
+        let mut components = self.encoding.components.values();
+        let raw_only = matches!(components.next(), Some(Component::Stream(codecs)) if *codecs == ["raw"]);
+        raw_only && components.next().is_none()
+    }
+
+    fn check(&self, limits: &Limits) -> Result<()> {
+        if self.name.len() as u64 > u64::from(limits.name_len) {
+            return Err(Error::limit("the length of a tensor name", self.name.len() as u64, limits.name_len.into()));
+        }
+        if self.shape.len() > MAX_RANK {
+            return Err(Error::limit("the number of dimensions", self.shape.len() as u64, MAX_RANK as u64));
+        }
+        self.byte_len()?;
+        let block_len = self.block_len();
+        if block_len == 0 || block_len > u64::from(MAX_BLOCK_LEN) {
+            return Err(malformed(format!(
+                "blocks of {} elements do not decode to 1 to {MAX_BLOCK_LEN} bytes",
+                self.block_elements
+            )));
+        }
+        let mut streams = 0;
+        self.encoding.check(1, &mut streams)
+    }
+}
+
+impl Encoding {
+    /// An encoding without parameters whose components are streams of the given codecs.
+    #[must_use]
+    pub fn of_streams<'a>(name: &str, components: impl IntoIterator<Item = (&'a str, Vec<String>)>) -> Self {
+        Self {
+            name: name.to_owned(),
+            params: serde_json::Map::new(),
+            components: components
+                .into_iter()
+                .map(|(component, codecs)| (component.to_owned(), Component::Stream(codecs)))
+                .collect(),
+        }
+    }
+
+    fn check(&self, depth: usize, streams: &mut usize) -> Result<()> {
+        if depth > MAX_DEPTH {
+            return Err(Error::limit("the depth of an encoding", depth as u64, MAX_DEPTH as u64));
+        }
+        for component in self.components.values() {
+            match component {
+                Component::Stream(codecs) if codecs.is_empty() => {
+                    return Err(malformed("a component without codecs"));
+                }
+                Component::Stream(_) => *streams += 1,
+                Component::Encoded(encoding) => encoding.check(depth + 1, streams)?,
+            }
+        }
+        if *streams > MAX_STREAMS {
+            return Err(Error::limit("the number of streams", *streams as u64, MAX_STREAMS as u64));
+        }
+        Ok(())
+    }
+}

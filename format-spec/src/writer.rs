@@ -1,0 +1,496 @@
+//! Writes a file in one pass.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::Write;
+
+use crate::block::{BlockHeader, BlockKind, BlockRecord, EncodedBlock, RECORD_LEN, StreamList};
+use crate::bytes::{ALIGNMENT, LARGE_PAYLOAD, PAGE, crc32, pack_section};
+use crate::header::{HEADER_LEN, Header};
+use crate::limits::{MAX_BLOCK_LEN, MAX_RUN};
+use crate::manifest::{Manifest, Segment, Source, Tensor};
+use crate::parser::Item;
+use crate::trailer::Trailer;
+use crate::{Code, Error, Result, codec_id};
+
+/// Literal bytes that go into one block, at most.
+pub const LITERAL_BLOCK_LEN: u64 = 1 << 20;
+
+/// Everything that a file will hold, in order. The writer takes the blocks in this
+/// order and no other, and does not finish before it has all of them.
+pub type Plan = Vec<PlannedSegment>;
+
+/// A piece of a planned file.
+#[derive(Clone, Debug)]
+pub enum PlannedSegment {
+    /// So many literal bytes.
+    Literal(u64),
+    /// A tensor.
+    Tensor {
+        /// Its description.
+        tensor: Tensor,
+        /// Its decoded length, in bytes.
+        byte_len: u64,
+        /// Whether it has a block of shared components.
+        shared: bool,
+    },
+}
+
+impl PlannedSegment {
+    fn blocks(&self) -> u64 {
+        match self {
+            Self::Literal(len) => len.div_ceil(LITERAL_BLOCK_LEN),
+            Self::Tensor { tensor, byte_len, shared } => 1 + u64::from(*shared) + tensor.block_count(*byte_len),
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        let Self::Tensor { tensor, byte_len, .. } = self else { return Ok(()) };
+        let sound = tensor.byte_len()?.is_none_or(|len| len == *byte_len)
+            && (1..=u64::from(MAX_BLOCK_LEN)).contains(&tensor.block_len())
+            && (!tensor.is_contiguous() || tensor.block_count(*byte_len) <= MAX_RUN as u64);
+        if sound {
+            return Ok(());
+        }
+        Err(Error::new(Code::InvalidArgument, "planned sizes do not fit the format").in_tensor(&tensor.name))
+    }
+}
+
+/// What the writer expects next.
+#[derive(Clone, Copy, Debug)]
+pub enum Next<'a> {
+    /// So many literal bytes, to [`Writer::literal`].
+    Literal(u64),
+    /// A call of [`Writer::descriptor`].
+    Descriptor(&'a Tensor),
+    /// The block of the tensor's shared components.
+    Shared(&'a Tensor),
+    /// A data block.
+    Data {
+        /// The tensor.
+        tensor: &'a Tensor,
+        /// Number of the block in the tensor.
+        ordinal: u32,
+        /// Bytes that the block decodes to.
+        decoded_len: u32,
+    },
+    /// The payload of a block whose header is in the file already.
+    Payload(&'a BlockHeader),
+    /// A call of [`Writer::finish`].
+    Nothing,
+}
+
+/// Writes a file in one pass to anything that takes bytes.
+#[derive(Debug)]
+pub struct Writer<W> {
+    sink: W,
+    offset: u64,
+    header: [u8; HEADER_LEN],
+    plan: Plan,
+    /// The segment in work, and the number of the block in it that comes next.
+    segment: usize,
+    block: u64,
+    literal_blocks: u32,
+    /// Blocks whose header has been written and whose payload has not.
+    announced: VecDeque<BlockHeader>,
+    table: Vec<BlockRecord>,
+    buffer: Vec<u8>,
+}
+
+impl<W: Write> Writer<W> {
+    /// Starts a file: checks the plan and writes the header.
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] if a planned tensor breaks a rule of the format, or an
+    /// error of the sink.
+    pub fn new(sink: W, header: &Header, plan: Plan) -> Result<Self> {
+        let mut writer = Self::resume(sink, header, plan)?;
+        writer.offset = 0;
+        let header = writer.header;
+        writer.write(&header)?;
+        Ok(writer)
+    }
+
+    /// Continues a file whose header is in the sink already. Hand every item that a
+    /// [`crate::Parser`] finds after it to [`Self::replay`] before writing more.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn resume(sink: W, header: &Header, plan: Plan) -> Result<Self> {
+        plan.iter().try_for_each(PlannedSegment::check)?;
+        let mut writer = Self {
+            sink,
+            offset: HEADER_LEN as u64,
+            header: header.to_bytes(),
+            plan,
+            segment: 0,
+            block: 0,
+            literal_blocks: 0,
+            announced: VecDeque::new(),
+            table: Vec::new(),
+            buffer: Vec::new(),
+        };
+        writer.skip_finished_segments();
+        Ok(writer)
+    }
+
+    /// Offset of the next byte to be written, in bytes.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// What must be written next.
+    pub fn next(&self) -> Next<'_> {
+        if let Some(header) = self.announced.front() {
+            return Next::Payload(header);
+        }
+        match self.plan.get(self.segment) {
+            None => Next::Nothing,
+            Some(PlannedSegment::Literal(len)) => {
+                Next::Literal((len - self.block * LITERAL_BLOCK_LEN).min(LITERAL_BLOCK_LEN))
+            }
+            Some(PlannedSegment::Tensor { tensor, byte_len, shared }) => match (self.block, shared) {
+                (0, _) => Next::Descriptor(tensor),
+                (1, true) => Next::Shared(tensor),
+                _ => {
+                    let ordinal = self.block - 1 - u64::from(*shared);
+                    let decoded_len = (byte_len - ordinal * tensor.block_len()).min(tensor.block_len());
+                    Next::Data { tensor, ordinal: ordinal as u32, decoded_len: decoded_len as u32 }
+                }
+            },
+        }
+    }
+
+    fn skip_finished_segments(&mut self) {
+        while self.plan.get(self.segment).is_some_and(|segment| self.block >= segment.blocks()) {
+            self.segment += 1;
+            self.block = 0;
+        }
+    }
+
+    /// The header that a block of this kind and decoded length gets if it is what the
+    /// plan says comes next; `decoded_len` is `None` where the plan does not say.
+    fn expect(&self, kind: BlockKind, block: &EncodedBlock) -> Result<BlockHeader> {
+        let (ordinal, owner) = match (kind, self.next()) {
+            (BlockKind::Literal, Next::Literal(len)) if len == u64::from(block.decoded_len) => (self.literal_blocks, 0),
+            (BlockKind::Descriptor, Next::Descriptor(tensor)) | (BlockKind::Shared, Next::Shared(tensor)) => {
+                (0, tensor.owner())
+            }
+            (BlockKind::Data, Next::Data { tensor, ordinal, decoded_len }) if decoded_len == block.decoded_len => {
+                (ordinal, tensor.owner())
+            }
+            (_, next) => {
+                return Err(Error::new(
+                    Code::InvalidArgument,
+                    format!("a {kind:?} block of {} bytes is out of turn: next is {next:?}", block.decoded_len),
+                ));
+            }
+        };
+        Ok(block_header(kind, ordinal, owner, block))
+    }
+
+    /// Enters an announced block into the table and moves on in the plan.
+    fn announce(&mut self, header: BlockHeader, offset: u64) {
+        self.literal_blocks += u32::from(header.kind == BlockKind::Literal);
+        self.table.push(BlockRecord::of(&header, offset));
+        self.announced.push_back(header);
+    }
+
+    /// Moves on in the plan behind the announced blocks.
+    fn advance(&mut self, blocks: u64) {
+        self.block += blocks;
+        self.skip_finished_segments();
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.sink.write_all(bytes).map_err(|e| Error::io("writing", e).at(self.offset))?;
+        self.offset += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn pad_to(&mut self, alignment: u64) -> Result<()> {
+        let padding = self.offset.next_multiple_of(alignment) - self.offset;
+        self.write(&[0; PAGE as usize][..padding as usize])
+    }
+
+    fn write_header(&mut self, header: &BlockHeader) -> Result<()> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        header.write(&mut buffer);
+        let result = self.write(&buffer);
+        self.buffer = buffer;
+        result
+    }
+
+    fn write_block(&mut self, kind: BlockKind, block: &EncodedBlock) -> Result<()> {
+        let header = self.expect(kind, block)?;
+        self.pad_to(ALIGNMENT)?;
+        self.announce(header, self.offset);
+        self.advance(1);
+        self.write_header(&header)?;
+        self.write(&block.payload)?;
+        self.announced.pop_front();
+        Ok(())
+    }
+
+    /// Writes the next literal block: [`LITERAL_BLOCK_LEN`] bytes, or what is left.
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] if something else is planned, or an error of the sink.
+    pub fn literal(&mut self, bytes: &[u8]) -> Result<()> {
+        let (codec, packed) = pack_section(bytes);
+        self.write_block(BlockKind::Literal, &EncodedBlock::single(codec, packed, bytes))
+    }
+
+    /// Writes the descriptor of the next tensor.
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] if something else is planned, or an error of the sink.
+    pub fn descriptor(&mut self) -> Result<()> {
+        let json = match self.next() {
+            Next::Descriptor(tensor) => tensor.to_json(),
+            _ => Vec::new(),
+        };
+        let (codec, packed) = pack_section(&json);
+        self.write_block(BlockKind::Descriptor, &EncodedBlock::single(codec, packed, &json))
+    }
+
+    /// Writes the block of the tensor's shared components.
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] if something else is planned, or an error of the sink.
+    pub fn shared(&mut self, block: &EncodedBlock) -> Result<()> {
+        self.write_block(BlockKind::Shared, block)
+    }
+
+    /// Writes the next data block of the tensor. For a contiguous tensor, call
+    /// [`Self::contiguous`] instead.
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] if something else is planned, or an error of the sink.
+    pub fn data(&mut self, block: &EncodedBlock) -> Result<()> {
+        self.write_block(BlockKind::Data, block)
+    }
+
+    /// Writes the headers of all data blocks of a contiguous tensor, given the
+    /// checksum of each, before [`Self::payload`] writes their bytes.
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] if no contiguous tensor is next or the number of
+    /// checksums is wrong, or an error of the sink.
+    pub fn contiguous(&mut self, checksums: &[u32]) -> Result<()> {
+        let (owner, block_len, byte_len) = match (self.next(), self.plan.get(self.segment)) {
+            (Next::Data { tensor, ordinal: 0, .. }, Some(PlannedSegment::Tensor { byte_len, .. }))
+                if tensor.is_contiguous() && tensor.block_count(*byte_len) == checksums.len() as u64 =>
+            {
+                (tensor.owner(), tensor.block_len(), *byte_len)
+            }
+            (next, _) => {
+                return Err(Error::new(
+                    Code::InvalidArgument,
+                    format!("{} contiguous blocks are out of turn: next is {next:?}", checksums.len()),
+                ));
+            }
+        };
+        self.pad_to(ALIGNMENT)?;
+        let header_len = crate::block_header_len(1) as u64;
+        let first_payload = (self.offset + header_len * checksums.len() as u64)
+            .next_multiple_of(if byte_len >= LARGE_PAYLOAD { PAGE } else { ALIGNMENT });
+        for (i, &crc) in checksums.iter().enumerate() {
+            let start = i as u64 * block_len;
+            let len = (byte_len - start).min(block_len) as u32;
+            let header = BlockHeader {
+                kind: BlockKind::Data,
+                ordinal: i as u32,
+                owner,
+                payload_distance: (first_payload + start - self.offset)
+                    .try_into()
+                    .map_err(|_| Error::limit("the length of a contiguous run", byte_len, u32::MAX.into()))?,
+                stored_len: len,
+                decoded_len: len,
+                crc_stored: crc,
+                crc_decoded: crc,
+                streams: StreamList::one(codec_id::RAW, len),
+            };
+            self.announce(header, self.offset);
+            self.write_header(&header)?;
+        }
+        self.advance(checksums.len() as u64);
+        Ok(())
+    }
+
+    fn pad_before_payload(&mut self) -> Result<()> {
+        let next = self.table.len() - self.announced.len();
+        match self.table.get(next) {
+            Some(record) if record.payload_offset() > self.offset => {
+                let padding = (record.payload_offset() - self.offset) as usize;
+                self.write(&[0; PAGE as usize][..padding])
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the payload of the next block of a contiguous tensor.
+    ///
+    /// # Errors
+    /// [`Code::SourceChanged`] if the bytes are not those whose checksum was given,
+    /// [`Code::InvalidArgument`] if no payload is due, or an error of the sink.
+    pub fn payload(&mut self, bytes: &[u8]) -> Result<()> {
+        let Next::Payload(header) = self.next() else {
+            return Err(Error::new(Code::InvalidArgument, "no payload is due"));
+        };
+        if bytes.len() != header.stored_len as usize || crc32(bytes) != header.crc_stored {
+            return Err(Error::new(Code::SourceChanged, "a tensor's bytes changed between two reads")
+                .with_help("convert again when nothing writes to the source"));
+        }
+        self.pad_before_payload()?;
+        self.write(bytes)?;
+        self.announced.pop_front();
+        Ok(())
+    }
+
+    /// Takes note of an item that is in the sink already.
+    ///
+    /// # Errors
+    /// [`Code::OtherPartial`] if the item is not what the plan says comes next.
+    pub fn replay(&mut self, item: &Item<'_>) -> Result<()> {
+        match item {
+            Item::Block { offset, header } => {
+                let block = EncodedBlock {
+                    streams: header.streams,
+                    payload: Vec::new(),
+                    decoded_len: header.decoded_len,
+                    crc_stored: header.crc_stored,
+                    crc_decoded: header.crc_decoded,
+                };
+                let due = std::mem::take(&mut self.announced);
+                let planned = self.expect(header.kind, &block);
+                self.announced = due;
+                let same = planned.is_ok_and(|p| (p.ordinal, p.owner) == (header.ordinal, header.owner));
+                if !same {
+                    return Err(Error::new(Code::OtherPartial, "the unfinished file holds other blocks").at(*offset));
+                }
+                self.announce(*header, *offset);
+                self.advance(1);
+                self.offset = offset + header.header_len() as u64;
+            }
+            Item::Payload { block_offset, header, .. } => {
+                self.announced.pop_front();
+                self.offset = block_offset + u64::from(header.payload_distance) + u64::from(header.stored_len);
+            }
+            Item::Header(_) | Item::Padding | Item::Trailer(_) | Item::End => {}
+        }
+        Ok(())
+    }
+
+    /// Ends the replay: drops headers that cannot be kept without their payload. Returns
+    /// the length that the sink must be cut to before anything more is written, in bytes.
+    pub fn end_replay(&mut self) -> u64 {
+        let Some(first) = self.announced.front() else { return self.offset };
+        let contiguous = first.payload_distance as usize != first.header_len();
+        // A run whose headers are all there goes on with its next payload.
+        let due = std::mem::take(&mut self.announced);
+        let inside_tensor = matches!(self.next(), Next::Data { ordinal: 1.., .. });
+        if contiguous && !inside_tensor {
+            self.announced = due;
+            return self.offset;
+        }
+        for _ in due {
+            if let Some(record) = self.table.pop() {
+                self.offset = record.offset;
+                self.literal_blocks -= u32::from(record.kind == BlockKind::Literal);
+                self.step_back();
+            }
+        }
+        self.offset
+    }
+
+    fn step_back(&mut self) {
+        while self.block == 0 {
+            self.segment -= 1;
+            self.block = self.plan[self.segment].blocks();
+        }
+        self.block -= 1;
+    }
+
+    /// Writes manifest, block table and trailer, flushes, and returns the sink.
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] if something planned has not been written, or an error of the sink.
+    pub fn finish(mut self, generator: &str, source: Option<Source>, metadata: BTreeMap<String, String>) -> Result<W> {
+        if !matches!(self.next(), Next::Nothing) {
+            return Err(Error::new(Code::InvalidArgument, format!("planned but not written: {:?}", self.next())));
+        }
+        let plan = std::mem::take(&mut self.plan);
+        let tensors = plan
+            .into_iter()
+            .filter_map(|segment| match segment {
+                PlannedSegment::Tensor { tensor, .. } => Some(tensor),
+                PlannedSegment::Literal(_) => None,
+            })
+            .collect();
+        let json = Manifest { generator: generator.to_owned(), source, metadata, tensors }.to_json();
+        let (codec, packed) = pack_section(&json);
+        self.pad_to(ALIGNMENT)?;
+        let manifest_offset = self.offset;
+        let mut index = section(BlockKind::Manifest, &EncodedBlock::single(codec, packed, &json));
+        let table_offset = manifest_offset + index.len() as u64;
+        let mut records = vec![0; RECORD_LEN * self.table.len()];
+        for (record, bytes) in self.table.iter().zip(records.chunks_exact_mut(RECORD_LEN)) {
+            record.write(bytes);
+        }
+        let crc = crc32(&records);
+        let len = records.len() as u32;
+        index.extend(section(
+            BlockKind::Table,
+            &EncodedBlock {
+                streams: StreamList::one(codec_id::RAW, len),
+                payload: records,
+                decoded_len: len,
+                crc_stored: crc,
+                crc_decoded: crc,
+            },
+        ));
+        let trailer = Trailer::new(manifest_offset, table_offset, &self.header, &index);
+        self.write(&index)?;
+        self.write(&trailer.to_bytes())?;
+        self.sink.flush().map_err(|e| Error::io("writing", e).at(self.offset))?;
+        Ok(self.sink)
+    }
+}
+
+fn block_header(kind: BlockKind, ordinal: u32, owner: u32, block: &EncodedBlock) -> BlockHeader {
+    BlockHeader {
+        kind,
+        ordinal,
+        owner,
+        payload_distance: crate::block_header_len(block.streams.len()) as u32,
+        stored_len: block.streams.payload_len() as u32,
+        decoded_len: block.decoded_len,
+        crc_stored: block.crc_stored,
+        crc_decoded: block.crc_decoded,
+        streams: block.streams,
+    }
+}
+
+/// A block with its padding, as bytes.
+fn section(kind: BlockKind, block: &EncodedBlock) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    block_header(kind, 0, 0, block).write(&mut bytes);
+    bytes.extend_from_slice(&block.payload);
+    bytes.resize(bytes.len().next_multiple_of(ALIGNMENT as usize), 0);
+    bytes
+}
+
+/// The segments of a source, as the manifest states them, for a plan.
+#[must_use]
+pub fn source_segments(plan: &Plan) -> Vec<Segment> {
+    let mut segments: Vec<Segment> = Vec::new();
+    for planned in plan {
+        match (planned, segments.last_mut()) {
+            (PlannedSegment::Literal(len), _) => segments.push(Segment::Literal(*len)),
+            (PlannedSegment::Tensor { .. }, Some(Segment::Tensors(n))) => *n += 1,
+            (PlannedSegment::Tensor { .. }, _) => segments.push(Segment::Tensors(1)),
+        }
+    }
+    segments
+}
