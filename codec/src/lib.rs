@@ -2,9 +2,23 @@
 //! encodings and their [`registry`], the conversion of safetensors files, and the
 //! [`Archive`] that reads tensors back.
 
+mod archive;
+pub mod array;
+pub mod choose;
+pub mod convert;
 pub mod encoding;
+pub mod io;
+pub mod pipeline;
 pub mod registry;
+pub mod safetensors;
 mod scratch;
 pub mod stream;
 
+pub use archive::{Archive, ContentBlock, DecodedBlock, OpenOptions, Verify};
+pub use cmz_format::{Code, Error, ErrorKind, Result};
 pub use scratch::Scratch;
+
+/// Locks a mutex whose data stays sound when a thread panics with it locked.
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

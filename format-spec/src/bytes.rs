@@ -46,9 +46,15 @@ pub(crate) fn expect_zero(bytes: &[u8], offset: u64) -> Result<()> {
 /// Level of zstd for manifests, descriptors and literals: they are small.
 const SECTION_LEVEL: i32 = 12;
 
+/// Shorter sections gain less than their padding: they are stored as they are.
+const SECTION_WORTHWHILE: usize = 1024;
+
 /// Compresses a section with zstd if that makes it smaller.
 /// Returns the codec id and the stored bytes.
 pub(crate) fn pack_section(bytes: &[u8]) -> (u16, Vec<u8>) {
+    if bytes.len() < SECTION_WORTHWHILE {
+        return (codec_id::RAW, bytes.to_vec());
+    }
     match zstd::bulk::compress(bytes, SECTION_LEVEL) {
         Ok(packed) if packed.len() < bytes.len() => (codec_id::ZSTD, packed),
         _ => (codec_id::RAW, bytes.to_vec()),

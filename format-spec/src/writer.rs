@@ -36,7 +36,18 @@ pub enum PlannedSegment {
 }
 
 impl PlannedSegment {
-    fn blocks(&self) -> u64 {
+    /// Length of its bytes in the source, in bytes.
+    #[must_use]
+    pub fn byte_len(&self) -> u64 {
+        match self {
+            Self::Literal(len) => *len,
+            Self::Tensor { byte_len, .. } => *byte_len,
+        }
+    }
+
+    /// Number of blocks that it takes.
+    #[must_use]
+    pub fn blocks(&self) -> u64 {
         match self {
             Self::Literal(len) => len.div_ceil(LITERAL_BLOCK_LEN),
             Self::Tensor { tensor, byte_len, shared } => 1 + u64::from(*shared) + tensor.block_count(*byte_len),
@@ -158,6 +169,12 @@ impl<W: Write> Writer<W> {
                 }
             },
         }
+    }
+
+    /// Number of blocks in the sink with their payload, and of block headers in the sink.
+    #[must_use]
+    pub fn blocks_written(&self) -> (usize, usize) {
+        (self.table.len() - self.announced.len(), self.table.len())
     }
 
     fn skip_finished_segments(&mut self) {

@@ -1,0 +1,530 @@
+//! Reading tensors from a `.cmz` file.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock};
+
+use cmz_format::{
+    BlockHeader, BlockKind, BlockRecord, Code, Error, Index, Limits, Result, Source, Tensor, unpack_section,
+};
+
+use crate::array::{StoredArray, element_of};
+use crate::io::{self, IoMode, ReadAt};
+use crate::{Scratch, lock, pipeline};
+
+/// Which checksums a read verifies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// Those of the stored bytes: damage to the file is found.
+    #[default]
+    Stored,
+    /// Those of the decoded bytes too: errors of a decoder or of memory are found.
+    Full,
+    /// None: for bytes that have been verified already.
+    None,
+}
+
+/// How an [`Archive`] is opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenOptions {
+    /// How the file is read.
+    pub io: IoMode,
+    /// Which checksums are verified.
+    pub verify: Verify,
+    /// What is accepted.
+    pub limits: Limits,
+}
+
+/// An open `.cmz` file. It can be read from several threads at once.
+///
+/// ```no_run
+/// # fn main() -> cmz_codec::Result<()> {
+/// let archive = cmz_codec::Archive::open("model.cmz".as_ref())?;
+/// let weights = archive.read("encoder.layer.0.output.dense.weight")?;
+/// let expert = archive.read_rows("experts.down_proj", 17..18)?;
+/// # Ok(()) }
+/// ```
+pub struct Archive {
+    path: Option<PathBuf>,
+    data: Box<dyn ReadAt>,
+    index: Index,
+    stored: Vec<OnceLock<StoredArray>>,
+    options: OpenOptions,
+}
+
+/// A run of decoded bytes of a tensor, as [`Archive::for_each_block`] hands them out.
+#[derive(Debug)]
+pub struct DecodedBlock<'a> {
+    /// Number of the tensor.
+    pub tensor: usize,
+    /// Where the bytes begin in the tensor, in bytes.
+    pub offset: u64,
+    /// The bytes.
+    pub bytes: &'a [u8],
+}
+
+/// A block that holds content: literal bytes, or elements of a tensor.
+#[derive(Clone, Debug)]
+pub struct ContentBlock {
+    /// Where its bytes lie in the source file.
+    pub range: Range<u64>,
+    place: Place,
+}
+
+impl ContentBlock {
+    /// The number of the tensor, unless the bytes are literal.
+    #[must_use]
+    pub fn tensor(&self) -> Option<usize> {
+        match self.place {
+            Place::Tensor { tensor, .. } => Some(tensor),
+            Place::Literal { .. } => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Literal { block: usize },
+    Tensor { tensor: usize, ordinal: usize },
+}
+
+impl std::fmt::Debug for Archive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Archive").field("path", &self.path).field("tensors", &self.stored.len()).finish_non_exhaustive()
+    }
+}
+
+impl Archive {
+    /// Opens a file with the default options.
+    ///
+    /// # Errors
+    /// What [`Index::read`] raises, or [`Code::Io`].
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::open_with(path, OpenOptions::default())
+    }
+
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// What [`Index::read`] raises, or [`Code::Io`].
+    pub fn open_with(path: &Path, options: OpenOptions) -> Result<Self> {
+        let data = io::open(path, options.io)?;
+        let mut archive = Self::from_reader(data, options).map_err(|e| e.in_file(path))?;
+        archive.path = Some(path.to_owned());
+        Ok(archive)
+    }
+
+    /// Opens a file through any reader.
+    ///
+    /// # Errors
+    /// What [`Index::read`] raises, or what the reader returns.
+    pub fn from_reader(data: Box<dyn ReadAt>, options: OpenOptions) -> Result<Self> {
+        let index = Index::read(data.byte_len(), &options.limits, |offset, buffer| data.read_at(offset, buffer))?;
+        let stored = std::iter::repeat_with(OnceLock::new).take(index.tensors().len()).collect();
+        Ok(Self { path: None, data, index, stored, options })
+    }
+
+    /// The index: manifest, block table, header.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The tensors, in file order.
+    #[must_use]
+    pub fn tensors(&self) -> &[Tensor] {
+        self.index.tensors()
+    }
+
+    /// The number of the tensor with this name.
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] if there is none.
+    pub fn find(&self, name: &str) -> Result<usize> {
+        self.index.find(name).ok_or_else(|| {
+            self.in_file(Error::new(Code::InvalidArgument, "there is no such tensor"))
+                .in_tensor(name)
+                .with_help("`cmz inspect --tensors` lists the names")
+        })
+    }
+
+    /// Reads a whole tensor.
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] if there is no such tensor, or what [`Self::read_into`] raises.
+    pub fn read(&self, name: &str) -> Result<Vec<u8>> {
+        let tensor = self.find(name)?;
+        self.read_range(tensor, 0..self.index.tensor_len(tensor))
+    }
+
+    /// Reads a whole tensor into the caller's buffer, on `threads` threads.
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] if the buffer has not the tensor's length in bytes, an
+    /// error of the file (with tensor, block and offset), or [`Code::UnknownCodec`] or
+    /// [`Code::UnknownEncoding`] if this version cannot decode the tensor.
+    pub fn read_into(&self, name: &str, buffer: &mut [u8], threads: usize) -> Result<()> {
+        let tensor = self.find(name)?;
+        let len = self.index.tensor_len(tensor);
+        if buffer.len() as u64 != len {
+            return Err(Error::new(
+                Code::InvalidArgument,
+                format!("the buffer has {} bytes, the tensor {len}", buffer.len()),
+            )
+            .in_tensor(name));
+        }
+        let block_len = self.tensors()[tensor].block_len() as usize;
+        let blocks = buffer.chunks_mut(block_len).enumerate();
+        pipeline::ordered(
+            threads.min((len as usize).div_ceil(block_len)),
+            blocks,
+            |(ordinal, bytes), scratch| self.read_block(tensor, ordinal, scratch, bytes),
+            Ok,
+        )
+    }
+
+    /// Reads rows, that is, indices of the first dimension: rows of a matrix, or experts of a
+    /// stack of experts. Only the blocks that hold them are read and decoded.
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] if there is no such tensor, it has no such rows or a row
+    /// does not end on a byte; otherwise as [`Self::read_into`].
+    pub fn read_rows(&self, name: &str, rows: Range<u64>) -> Result<Vec<u8>> {
+        let tensor = self.find(name)?;
+        let range = self.row_bytes(tensor, rows).map_err(|e| self.in_file(e).in_tensor(name))?;
+        self.read_range(tensor, range)
+    }
+
+    /// Where rows lie in the decoded tensor, in bytes.
+    fn row_bytes(&self, tensor: usize, rows: Range<u64>) -> Result<Range<u64>> {
+        let invalid = |why: String| Error::new(Code::InvalidArgument, why);
+        let shape = &self.tensors()[tensor].shape;
+        let Some(&count) = shape.first() else {
+            return Err(invalid("a tensor without dimensions has no rows".to_owned()));
+        };
+        if rows.start > rows.end || rows.end > count {
+            return Err(invalid(format!("rows {}..{} of {count}", rows.start, rows.end)));
+        }
+        let len = self.index.tensor_len(tensor);
+        if count == 0 || len == 0 {
+            return Ok(0..0);
+        }
+        if !len.is_multiple_of(count) {
+            return Err(invalid("the rows of this tensor do not end on whole bytes".to_owned()));
+        }
+        let row = len / count;
+        Ok(row * rows.start..row * rows.end)
+    }
+
+    /// Reads a range of a tensor's bytes; only the blocks that hold it are read and decoded.
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] if the tensor is shorter; otherwise as [`Self::read_into`].
+    pub fn read_range(&self, tensor: usize, range: Range<u64>) -> Result<Vec<u8>> {
+        let len = self.index.tensor_len(tensor);
+        if range.start > range.end || range.end > len {
+            return Err(Error::new(Code::InvalidArgument, format!("bytes {}..{} of {len}", range.start, range.end))
+                .in_tensor(&self.tensors()[tensor].name));
+        }
+        let mut scratch = Scratch::new();
+        let mut out = Vec::new();
+        let block_len = self.tensors()[tensor].block_len();
+        let mut at = range.start;
+        while at < range.end {
+            let ordinal = (at / block_len) as usize;
+            let start = ordinal as u64 * block_len;
+            let decoded_len = self.record(tensor, ordinal).decoded_len as usize;
+            let end = (start + decoded_len as u64).min(range.end);
+            // The output grows with what has really been read.
+            let filled = out.len();
+            out.resize(filled + decoded_len, 0);
+            self.read_block(tensor, ordinal, &mut scratch, &mut out[filled..])?;
+            out.truncate(filled + (end - start) as usize);
+            out.drain(filled..filled + (at - start) as usize);
+            at = end;
+        }
+        Ok(out)
+    }
+
+    /// The tensor's bytes in place, if the file is mapped and the tensor stored raw and
+    /// contiguous; its checksums are verified first. See [`io::MappedFile`] for what a
+    /// mapping cannot protect from.
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] if there is no such tensor, or an error of the file.
+    pub fn slice(&self, name: &str) -> Result<Option<&[u8]>> {
+        let tensor = self.find(name)?;
+        let blocks = self.index.tensor_blocks(tensor).data.clone();
+        if !self.tensors()[tensor].is_contiguous() || blocks.is_empty() {
+            return Ok(None);
+        }
+        let records = &self.index.table()[blocks];
+        let start = records[0].payload_offset();
+        let Some(bytes) = self.data.slice(start..start + self.index.tensor_len(tensor))? else { return Ok(None) };
+        for (ordinal, record) in records.iter().enumerate() {
+            let payload = &bytes[(record.payload_offset() - start) as usize..][..record.stored_len as usize];
+            self.block_header(tensor, ordinal)
+                .and_then(|header| self.check_stored(&header, payload))
+                .map_err(|e| self.in_block(e, tensor, ordinal))?;
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Decodes blocks of the given tensors on `threads` threads, reading ahead, and hands
+    /// them out in order on the calling thread. At most a few blocks per thread are in
+    /// memory at a time.
+    ///
+    /// # Errors
+    /// The first error of the file or of `consume`.
+    pub fn for_each_block(
+        &self,
+        tensors: impl IntoIterator<Item = usize, IntoIter: Send>,
+        threads: usize,
+        mut consume: impl FnMut(DecodedBlock<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let pool = Mutex::new(Vec::new());
+        let jobs = tensors
+            .into_iter()
+            .flat_map(|tensor| (0..self.index.tensor_blocks(tensor).data.len()).map(move |block| (tensor, block)));
+        pipeline::ordered(
+            threads,
+            jobs,
+            |(tensor, ordinal), scratch| {
+                let mut bytes: Vec<u8> = lock(&pool).pop().unwrap_or_default();
+                bytes.resize(self.record(tensor, ordinal).decoded_len as usize, 0);
+                self.read_block(tensor, ordinal, scratch, &mut bytes)?;
+                Ok((tensor, ordinal, bytes))
+            },
+            |(tensor, ordinal, bytes)| {
+                let offset = ordinal as u64 * self.tensors()[tensor].block_len();
+                let result = consume(DecodedBlock { tensor, offset, bytes: &bytes });
+                lock(&pool).push(bytes);
+                result
+            },
+        )
+    }
+
+    /// Reads, checks and decodes one data block into `bytes`.
+    ///
+    /// # Errors
+    /// As [`Self::read_into`].
+    ///
+    /// # Panics
+    /// If there is no such block or `bytes` has not its decoded length.
+    pub fn read_block(&self, tensor: usize, ordinal: usize, scratch: &mut Scratch, bytes: &mut [u8]) -> Result<()> {
+        let record = *self.record(tensor, ordinal);
+        assert_eq!(bytes.len(), record.decoded_len as usize, "the buffer has the block's decoded length");
+        self.decode_block(tensor, ordinal, &record, scratch, bytes).map_err(|e| self.in_block(e, tensor, ordinal))
+    }
+
+    fn decode_block(
+        &self,
+        tensor: usize,
+        ordinal: usize,
+        record: &BlockRecord,
+        scratch: &mut Scratch,
+        bytes: &mut [u8],
+    ) -> Result<()> {
+        let stored = self.stored_array(tensor)?;
+        let element = element_of(&self.tensors()[tensor]);
+        let mut decode = |header: &BlockHeader, payload: &[u8], scratch: &mut Scratch| {
+            self.check_stored(header, payload)?;
+            stored.decode_block(element, header, payload, scratch, bytes)?;
+            if self.options.verify == Verify::Full { header.check_decoded(bytes) } else { Ok(()) }
+        };
+        if let Some(payload) = self.data.slice(record.payload_range())? {
+            let header = self.block_header(tensor, ordinal)?;
+            return decode(&header, payload, scratch);
+        }
+        // One read fetches header and payload where they are neighbours.
+        let header_len = if record.is_adjacent() { record.header_len() } else { 0 };
+        let mut buffer = scratch.buffer(header_len + record.stored_len as usize);
+        let read = self.data.read_at(record.payload_offset() - header_len as u64, &mut buffer).and_then(|()| {
+            let (header, payload) = buffer.split_at(header_len);
+            let header = if header_len == 0 {
+                self.block_header(tensor, ordinal)?
+            } else {
+                self.check_header(tensor, ordinal, header)?
+            };
+            decode(&header, payload, scratch)
+        });
+        scratch.recycle(buffer);
+        read
+    }
+
+    /// How a tensor is stored.
+    fn stored_array(&self, tensor: usize) -> Result<&StoredArray> {
+        let cell = &self.stored[tensor];
+        match cell.get() {
+            Some(stored) => Ok(stored),
+            None => {
+                let stored = StoredArray::of_tensor(&self.tensors()[tensor])?;
+                Ok(cell.get_or_init(|| stored))
+            }
+        }
+    }
+
+    /// Whether this version can decode a tensor.
+    ///
+    /// # Errors
+    /// [`Code::UnknownCodec`] or [`Code::UnknownEncoding`] if not.
+    ///
+    /// # Panics
+    /// If there is no such tensor.
+    pub fn check_supported(&self, tensor: usize) -> Result<()> {
+        self.stored_array(tensor).map(|_| ()).map_err(|e| self.in_file(e))
+    }
+
+    fn record(&self, tensor: usize, ordinal: usize) -> &BlockRecord {
+        &self.index.table()[self.index.tensor_blocks(tensor).data.clone()][ordinal]
+    }
+
+    /// Reads and checks the header of a data block.
+    ///
+    /// # Errors
+    /// [`Code::Disagreement`] if header and index differ, or another error of the file.
+    ///
+    /// # Panics
+    /// If there is no such block.
+    pub fn block_header(&self, tensor: usize, ordinal: usize) -> Result<BlockHeader> {
+        let record = self.record(tensor, ordinal);
+        let mut bytes = [0; cmz_format::block_header_len(cmz_format::limits::MAX_STREAMS)];
+        let bytes = &mut bytes[..record.header_len()];
+        self.data.read_at(record.offset, bytes)?;
+        self.check_header(tensor, ordinal, bytes)
+    }
+
+    fn check_header(&self, tensor: usize, ordinal: usize, bytes: &[u8]) -> Result<BlockHeader> {
+        let record = self.record(tensor, ordinal);
+        let header = BlockHeader::parse(bytes, record.offset)?;
+        record.check_header(&header)?;
+        if (header.owner, header.ordinal as usize) != (self.tensors()[tensor].owner(), ordinal) {
+            return Err(Error::new(Code::Disagreement, "the block belongs to another tensor or place"));
+        }
+        Ok(header)
+    }
+
+    fn check_stored(&self, header: &BlockHeader, payload: &[u8]) -> Result<()> {
+        if self.options.verify == Verify::None { Ok(()) } else { header.check_stored(payload) }
+    }
+
+    /// Reads a literal block, given its number in the block table.
+    fn read_literal(&self, block: usize) -> Result<Vec<u8>> {
+        let record = &self.index.table()[block];
+        let read = || {
+            let mut bytes = vec![0; record.payload_distance as usize + record.stored_len as usize];
+            self.data.read_at(record.offset, &mut bytes)?;
+            let header = BlockHeader::parse(&bytes, record.offset)?;
+            record.check_header(&header)?;
+            let payload = &bytes[record.payload_distance as usize..];
+            header.check_stored(payload)?;
+            let codec = header.streams.first().map_or(u16::MAX, |stream| stream.codec);
+            let literal = unpack_section(codec, payload, header.decoded_len)?;
+            header.check_decoded(&literal)?;
+            Ok(literal)
+        };
+        read().map_err(|e: Error| self.in_file(e.at(record.offset)))
+    }
+
+    /// The blocks that hold content, in file order: their decoded bytes concatenate to the
+    /// source file, if the file has one.
+    pub fn content_blocks(&self) -> impl Iterator<Item = ContentBlock> + Send + '_ {
+        let (mut tensors, mut ordinal, mut offset) = (0, 0, 0);
+        self.index.table().iter().enumerate().filter_map(move |(block, record)| {
+            let place = match record.kind {
+                BlockKind::Literal => Place::Literal { block },
+                BlockKind::Data => {
+                    ordinal += 1;
+                    Place::Tensor { tensor: tensors - 1, ordinal: ordinal - 1 }
+                }
+                BlockKind::Descriptor => {
+                    (tensors, ordinal) = (tensors + 1, 0);
+                    return None;
+                }
+                BlockKind::Shared | BlockKind::Manifest | BlockKind::Table => return None,
+            };
+            let start = offset;
+            offset += u64::from(record.decoded_len);
+            Some(ContentBlock { place, range: start..offset })
+        })
+    }
+
+    /// The source file that this file was made from.
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] if the file does not say.
+    pub fn source(&self) -> Result<&Source> {
+        self.index.manifest().source.as_ref().ok_or_else(|| {
+            self.in_file(Error::new(Code::InvalidArgument, "this file does not say which file it was made from"))
+                .with_help("`cmz extract` reads single tensors")
+        })
+    }
+
+    /// Reads, checks and decodes a block into `bytes`, which are replaced.
+    ///
+    /// # Errors
+    /// An error of the file.
+    pub fn read_content(&self, block: &ContentBlock, scratch: &mut Scratch, bytes: &mut Vec<u8>) -> Result<()> {
+        match block.place {
+            Place::Literal { block } => *bytes = self.read_literal(block)?,
+            Place::Tensor { tensor, ordinal } => {
+                bytes.resize((block.range.end - block.range.start) as usize, 0);
+                self.read_block(tensor, ordinal, scratch, bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a block and checks its stored bytes without decoding them.
+    ///
+    /// # Errors
+    /// An error of the file.
+    pub fn check_content(&self, block: &ContentBlock, scratch: &mut Scratch) -> Result<()> {
+        let Place::Tensor { tensor, ordinal } = block.place else {
+            return self.read_content(block, scratch, &mut Vec::new());
+        };
+        let record = *self.record(tensor, ordinal);
+        let mut payload = scratch.buffer(record.stored_len as usize);
+        let result = self.block_header(tensor, ordinal).and_then(|header| {
+            self.data.read_at(record.payload_offset(), &mut payload)?;
+            header.check_stored(&payload)
+        });
+        scratch.recycle(payload);
+        result.map_err(|e| self.in_block(e, tensor, ordinal))
+    }
+
+    /// Hands out the bytes of the source file in order, decoding on `threads` threads.
+    /// Only the block checksums are verified; the caller compares the digest.
+    ///
+    /// # Errors
+    /// As [`Self::source`], an error of the file, or of `consume`.
+    pub fn for_each_source_chunk(&self, threads: usize, mut consume: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        self.source()?;
+        let pool = Mutex::new(Vec::new());
+        pipeline::ordered(
+            threads,
+            self.content_blocks(),
+            |block, scratch| {
+                let mut bytes: Vec<u8> = lock(&pool).pop().unwrap_or_default();
+                self.read_content(&block, scratch, &mut bytes).map(|()| bytes)
+            },
+            |bytes| {
+                let result = consume(&bytes);
+                lock(&pool).push(bytes);
+                result
+            },
+        )
+    }
+
+    fn in_file(&self, error: Error) -> Error {
+        match &self.path {
+            Some(path) => error.in_file(path),
+            None => error,
+        }
+    }
+
+    fn in_block(&self, error: Error, tensor: usize, ordinal: usize) -> Error {
+        let record = self.record(tensor, ordinal);
+        self.in_file(error.in_tensor(&self.tensors()[tensor].name).in_block(ordinal as u64).at(record.offset))
+    }
+}

@@ -1,0 +1,349 @@
+//! Stored arrays: an encoding with its components, resolved against the registry, and
+//! the coding of blocks through it.
+
+use arrayvec::ArrayVec;
+use cmz_format::limits::MAX_STREAMS;
+use cmz_format::{
+    BlockHeader, Code, Component as ManifestComponent, EncodedBlock, Encoding as ManifestEncoding, Error, Result,
+    STREAM_ALIGNMENT, StreamEntry, StreamList, Tensor, codec_id, crc32,
+};
+
+use crate::Scratch;
+use crate::encoding::{Array, Element, Encoding, MAX_COMPONENTS, StreamRef};
+use crate::registry;
+use crate::stream::{Level, StreamCodec, StreamError, Width};
+
+/// How an array is stored: an encoding of the registry and how each of its components
+/// is stored.
+#[derive(Debug)]
+pub struct StoredArray {
+    encoding: &'static dyn Encoding,
+    components: Vec<StoredComponent>,
+}
+
+/// How a component is stored.
+#[derive(Debug)]
+pub enum StoredComponent {
+    /// As a stream, by any of these codecs.
+    Stream(Vec<&'static dyn StreamCodec>),
+    /// As an encoded array in turn.
+    Encoded(StoredArray),
+}
+
+/// What a tensor's elements are.
+#[must_use]
+pub fn element_of(tensor: &Tensor) -> Element {
+    tensor.known_dtype().map_or(Element::Opaque, Element::Dtype)
+}
+
+impl StoredArray {
+    /// An array stored by `encoding` with these components, in its order.
+    #[must_use]
+    pub fn new(encoding: &'static dyn Encoding, components: Vec<StoredComponent>) -> Self {
+        Self { encoding, components }
+    }
+
+    /// How the components are stored, in the encoding's order.
+    #[must_use]
+    pub fn components(&self) -> &[StoredComponent] {
+        &self.components
+    }
+
+    /// Looks up a tensor's encodings and codecs.
+    ///
+    /// # Errors
+    /// [`Code::UnknownEncoding`] or [`Code::UnknownCodec`] if the registry lacks one;
+    /// [`Code::Malformed`] if an encoding has other components than it defines.
+    pub fn of_tensor(tensor: &Tensor) -> Result<Self> {
+        Self::resolve(&tensor.encoding, element_of(tensor)).map_err(|e| e.in_tensor(&tensor.name))
+    }
+
+    fn resolve(stored: &ManifestEncoding, element: Element) -> Result<Self> {
+        let unknown = |code, what: &str, name: &str| {
+            Error::new(code, format!("unknown {what} {name:?}"))
+                .with_help("use a newer cmz; the other tensors of the file are not concerned")
+        };
+        let encoding = registry::encoding_by_name(&stored.name)
+            .ok_or_else(|| unknown(Code::UnknownEncoding, "encoding", &stored.name))?;
+        if !stored.params.is_empty() {
+            return Err(unknown(Code::UnknownEncoding, "parameters of encoding", &stored.name));
+        }
+        let Some(defined) = encoding.components(Array { element, byte_len: 0 }) else {
+            return Err(Error::new(
+                Code::Malformed,
+                format!("encoding {:?} is not defined for {element:?}", stored.name),
+            ));
+        };
+        let names_agree =
+            defined.len() == stored.components.len() && defined.iter().all(|d| stored.components.contains_key(d.name));
+        if !names_agree {
+            return Err(Error::new(Code::Malformed, format!("encoding {:?} has the wrong components", stored.name)));
+        }
+        let components = defined.iter().map(|component| match &stored.components[component.name] {
+            ManifestComponent::Encoded(inner) => {
+                Self::resolve(inner, component.array.element).map(StoredComponent::Encoded)
+            }
+            ManifestComponent::Stream(names) => names
+                .iter()
+                .map(|name| {
+                    registry::stream_by_name(name).ok_or_else(|| unknown(Code::UnknownCodec, "stream codec", name))
+                })
+                .collect::<Result<_>>()
+                .map(StoredComponent::Stream),
+        });
+        Ok(Self { encoding, components: components.collect::<Result<_>>()? })
+    }
+
+    /// The same as the manifest states it.
+    #[must_use]
+    pub fn to_manifest(&self, element: Element) -> ManifestEncoding {
+        let defined = self.encoding.components(Array { element, byte_len: 0 }).unwrap_or_default();
+        let components = defined.iter().zip(&self.components).map(|(component, stored)| {
+            let value = match stored {
+                StoredComponent::Stream(codecs) => {
+                    ManifestComponent::Stream(codecs.iter().map(|c| c.name().to_owned()).collect())
+                }
+                StoredComponent::Encoded(inner) => {
+                    ManifestComponent::Encoded(inner.to_manifest(component.array.element))
+                }
+            };
+            (component.name.to_owned(), value)
+        });
+        ManifestEncoding {
+            name: self.encoding.name().to_owned(),
+            params: serde_json::Map::new(),
+            components: components.collect(),
+        }
+    }
+
+    /// Encodes one block. Of the codecs that a stream may be stored by, the one that
+    /// makes it smallest is taken, the first among equals.
+    ///
+    /// # Panics
+    /// If the encoding is not defined for `array`.
+    #[must_use]
+    pub fn encode_block(&self, element: Element, data: &[u8], level: Level, scratch: &mut Scratch) -> EncodedBlock {
+        let mut streams = StreamList::default();
+        let mut payload = scratch.buffer(0);
+        self.encode(Array { element, byte_len: data.len() }, data, level, scratch, &mut streams, &mut payload);
+        EncodedBlock {
+            streams,
+            decoded_len: data.len() as u32,
+            crc_stored: crc32(&payload),
+            crc_decoded: crc32(data),
+            payload,
+        }
+    }
+
+    fn encode(
+        &self,
+        array: Array,
+        data: &[u8],
+        level: Level,
+        scratch: &mut Scratch,
+        streams: &mut StreamList,
+        payload: &mut Vec<u8>,
+    ) {
+        let components = self.encoding.components(array).expect("the encoding was chosen for this array");
+        let mut parts: ArrayVec<Vec<u8>, MAX_COMPONENTS> =
+            components.iter().map(|c| scratch.buffer(c.array.byte_len)).collect();
+        let mut slices: ArrayVec<&mut [u8], MAX_COMPONENTS> = parts.iter_mut().map(Vec::as_mut_slice).collect();
+        self.encoding.split(array, data, &mut slices);
+        drop(slices);
+        for ((component, stored), part) in components.iter().zip(&self.components).zip(&parts) {
+            match (stored, component.array.element) {
+                (StoredComponent::Stream(codecs), Element::Symbol(width)) => {
+                    let codec = encode_smallest(codecs, part, width, level, scratch, payload);
+                    let start = streams.payload_len().next_multiple_of(STREAM_ALIGNMENT as u64);
+                    streams.push(StreamEntry { codec, len: (payload.len() as u64 - start) as u32 });
+                }
+                (StoredComponent::Encoded(inner), _) => {
+                    inner.encode(component.array, part, level, scratch, streams, payload);
+                }
+                (StoredComponent::Stream(_), _) => unreachable!("streams hold symbols"),
+            }
+        }
+        parts.into_iter().for_each(|part| scratch.recycle(part));
+    }
+
+    /// Decodes one block's payload into exactly `data`, checking that the streams are
+    /// those that the manifest permits.
+    ///
+    /// # Errors
+    /// [`Code::BadStream`], [`Code::UnknownCodec`], [`Code::Malformed`] or [`Code::Padding`].
+    pub fn decode_block(
+        &self,
+        element: Element,
+        header: &BlockHeader,
+        payload: &[u8],
+        scratch: &mut Scratch,
+        data: &mut [u8],
+    ) -> Result<()> {
+        let bytes = header.split(payload)?;
+        let mut streams: ArrayVec<StreamRef<'_>, MAX_STREAMS> =
+            header.streams.iter().zip(bytes).map(|(entry, bytes)| (entry.codec, bytes)).collect();
+        let mut permitted = 0;
+        self.check_streams(&streams, &mut permitted)?;
+        if permitted != streams.len() {
+            return Err(Error::new(
+                Code::Malformed,
+                format!("the block has {} streams, its encoding needs {permitted}", streams.len()),
+            ));
+        }
+        let array = Array { element, byte_len: data.len() };
+        streams.reverse();
+        self.decode(array, &mut streams, scratch, data).map_err(|e| Error::new(Code::BadStream, e.to_string()))
+    }
+
+    fn check_streams(&self, streams: &[StreamRef<'_>], next: &mut usize) -> Result<()> {
+        for component in &self.components {
+            match component {
+                StoredComponent::Encoded(inner) => inner.check_streams(streams, next)?,
+                StoredComponent::Stream(codecs) => {
+                    if let Some(&(id, _)) = streams.get(*next)
+                        && !codecs.iter().any(|codec| codec.id() == id)
+                    {
+                        return Err(match registry::stream_by_id(id) {
+                            None => Error::new(Code::UnknownCodec, format!("unknown stream codec {id}"))
+                                .with_help("use a newer cmz; the other tensors of the file are not concerned"),
+                            Some(codec) => Error::new(
+                                Code::Malformed,
+                                format!("stream codec {:?} is not among those that the manifest permits", codec.name()),
+                            ),
+                        });
+                    }
+                    *next += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Decodes the streams of this array, the next one last in `streams`.
+    fn decode(
+        &self,
+        array: Array,
+        streams: &mut ArrayVec<StreamRef<'_>, MAX_STREAMS>,
+        scratch: &mut Scratch,
+        data: &mut [u8],
+    ) -> Result<(), StreamError> {
+        let components = self.encoding.components(array).ok_or(StreamError::Length)?;
+        if let Some(result) = self.decode_fused(array, streams, scratch, data) {
+            return result;
+        }
+        let mut parts: ArrayVec<Part<'_>, MAX_COMPONENTS> = ArrayVec::new();
+        let mut result = Ok(());
+        for (component, stored) in components.iter().zip(&self.components) {
+            match decode_component(component.array, stored, streams, scratch) {
+                Ok(part) => parts.push(part),
+                Err(e) => {
+                    result = Err(e);
+                    break;
+                }
+            }
+        }
+        if result.is_ok() {
+            let slices: ArrayVec<&[u8], MAX_COMPONENTS> = parts.iter().map(Part::bytes).collect();
+            self.encoding.join(array, &slices, data);
+        }
+        for part in parts {
+            if let Part::Decoded(buffer) = part {
+                scratch.recycle(buffer);
+            }
+        }
+        result
+    }
+
+    /// The encoding's own way to decode its streams, if all components are streams.
+    fn decode_fused(
+        &self,
+        array: Array,
+        streams: &mut ArrayVec<StreamRef<'_>, MAX_STREAMS>,
+        scratch: &mut Scratch,
+        data: &mut [u8],
+    ) -> Option<Result<(), StreamError>> {
+        let leaves = self.components.iter().all(|c| matches!(c, StoredComponent::Stream(_)));
+        let rest = streams.len().checked_sub(self.components.len()).filter(|_| leaves)?;
+        let mine: ArrayVec<StreamRef<'_>, MAX_COMPONENTS> = streams[rest..].iter().rev().copied().collect();
+        let result = self.encoding.decode_fused(array, &mine, scratch, data)?;
+        streams.truncate(rest);
+        Some(result)
+    }
+}
+
+/// A decoded component, or a raw stream in its place.
+enum Part<'a> {
+    Stored(&'a [u8]),
+    Decoded(Vec<u8>),
+}
+
+impl Part<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Stored(bytes) => bytes,
+            Self::Decoded(buffer) => buffer,
+        }
+    }
+}
+
+fn decode_component<'a>(
+    array: Array,
+    stored: &StoredComponent,
+    streams: &mut ArrayVec<StreamRef<'a>, MAX_STREAMS>,
+    scratch: &mut Scratch,
+) -> Result<Part<'a>, StreamError> {
+    match (stored, array.element) {
+        (StoredComponent::Stream(_), Element::Symbol(width)) => {
+            let (id, bytes) = streams.pop().ok_or(StreamError::Length)?;
+            if id == codec_id::RAW && width == Width::BYTE && bytes.len() == array.byte_len {
+                return Ok(Part::Stored(bytes));
+            }
+            let codec = registry::stream_by_id(id).ok_or(StreamError::Invalid("unknown stream codec"))?;
+            let mut buffer = scratch.buffer(array.byte_len);
+            match codec.decode(bytes, width, scratch, &mut buffer) {
+                Ok(()) => Ok(Part::Decoded(buffer)),
+                Err(e) => {
+                    scratch.recycle(buffer);
+                    Err(e)
+                }
+            }
+        }
+        (StoredComponent::Encoded(inner), _) => {
+            let mut buffer = scratch.buffer(array.byte_len);
+            inner.decode(array, streams, scratch, &mut buffer)?;
+            Ok(Part::Decoded(buffer))
+        }
+        (StoredComponent::Stream(_), _) => Err(StreamError::Invalid("a stream of something else than symbols")),
+    }
+}
+
+/// Appends the smallest stream to `payload`, on a multiple of 16, and returns its codec's id.
+fn encode_smallest(
+    codecs: &[&'static dyn StreamCodec],
+    symbols: &[u8],
+    width: Width,
+    level: Level,
+    scratch: &mut Scratch,
+    payload: &mut Vec<u8>,
+) -> u16 {
+    payload.resize(payload.len().next_multiple_of(STREAM_ALIGNMENT), 0);
+    let start = payload.len();
+    let mut best: Option<u16> = None;
+    let mut trial = scratch.buffer(0);
+    for codec in codecs {
+        let smallest = if best.is_some() { payload.len() - start } else { usize::MAX };
+        // A raw stream's length is known without making it.
+        if codec.id() == codec_id::RAW && smallest <= symbols.len() {
+            continue;
+        }
+        trial.clear();
+        codec.encode(symbols, width, level, scratch, &mut trial);
+        if trial.len() < smallest {
+            payload.truncate(start);
+            payload.extend_from_slice(&trial);
+            best = Some(codec.id());
+        }
+    }
+    scratch.recycle(trial);
+    best.unwrap_or(codec_id::RAW)
+}

@@ -1,0 +1,343 @@
+//! safetensors to `.cmz`.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Mutex;
+use std::thread;
+
+use cmz_format::{
+    BlockKind, Code, EncodedBlock, Error, Header as CmzHeader, Item, Limits, Plan, PlannedSegment, Result, Source,
+    VERSION, Writer, crc32, source_segments,
+};
+
+use super::plan::{Job, Work, jobs, source_ranges};
+use super::{CHUNK, Phase, Progress, Target, parse_items, sha256_of};
+use crate::array::StoredArray;
+use crate::choose::{EncodeOptions, choose};
+use crate::io::{IoMode, PlainFile, ReadAt};
+use crate::safetensors::Header;
+use crate::{Archive, OpenOptions, Scratch, lock, pipeline};
+
+/// What goes into a file's `generator`.
+const GENERATOR: &str = concat!("cmz ", env!("CARGO_PKG_VERSION"));
+
+/// How a file is compressed.
+#[derive(Clone, Debug)]
+pub struct CompressOptions {
+    /// How tensors are encoded.
+    pub encode: EncodeOptions,
+    /// Threads that encode.
+    pub threads: usize,
+    /// Whether an existing target, and an unfinished file of another conversion, is replaced.
+    pub replace: bool,
+    /// Whether the result is decoded and compared with the source before it appears.
+    pub verify: bool,
+}
+
+/// What a conversion did.
+#[derive(Clone, Debug)]
+pub struct Compressed {
+    /// Length of the source, in bytes.
+    pub source_len: u64,
+    /// SHA-256 of the source.
+    pub sha256: String,
+    /// Length of the `.cmz` file, in bytes.
+    pub len: u64,
+    /// Number of tensors.
+    pub tensors: usize,
+    /// Blocks taken over from an interrupted conversion.
+    pub resumed_blocks: usize,
+}
+
+/// Compresses a safetensors file. An interrupted conversion of the same file with the same
+/// options goes on where it stopped. The target appears when it is complete and, unless
+/// the options say otherwise, has been decoded and found equal to the source.
+///
+/// # Errors
+/// [`Code::NotWeights`], [`Code::BadSource`] or [`Code::Truncated`] about the source,
+/// [`Code::SourceChanged`], [`Code::Exists`], [`Code::Busy`], [`Code::OtherPartial`],
+/// [`Code::NoSpace`], [`Code::Io`].
+pub fn compress(
+    source_path: &Path,
+    target_path: &Path,
+    options: &CompressOptions,
+    progress: &dyn Progress,
+) -> Result<Compressed> {
+    let source = PlainFile::open(source_path)?;
+    let in_source = |e: Error| e.in_file(source_path);
+    let header = Header::read(&source).map_err(in_source)?;
+    let plan = plan(&source, &header, options, progress).map_err(in_source)?;
+    let cmz_header = CmzHeader { optional_features: 0, fingerprint: fingerprint(&source, &header, &plan, options)? };
+    let mut target = Target::open(target_path, options.replace)?;
+    let mut writer = open_writer(&mut target, &cmz_header, &plan, &source, options.replace)?;
+    let (resumed_blocks, _) = writer.blocks_written();
+
+    progress.begin(Phase::Compressing, source.byte_len());
+    let sha256 = thread::scope(|scope| {
+        let digest = scope.spawn(|| sha256_of(&source));
+        write_blocks(&source, &plan, &mut writer, options, progress)?;
+        digest.join().map_err(|_| Error::new(Code::Io, "the hashing thread failed"))?
+    })
+    .map_err(in_source)?;
+    let manifest_source = Source {
+        kind: "safetensors".to_owned(),
+        len: source.byte_len(),
+        sha256: sha256.clone(),
+        segments: source_segments(&plan),
+    };
+    let tensors = header.tensors.len();
+    writer.finish(GENERATOR, Some(manifest_source), header.metadata).map_err(|e| e.in_file(target.partial()))?;
+    let len = target.file().metadata().map_err(|e| Error::io("cannot get the file's size", e))?.len();
+    if options.verify {
+        compare(target.partial(), &source, options.threads, progress)?;
+    }
+    target.commit(options.replace)?;
+    Ok(Compressed { source_len: source.byte_len(), sha256, len, tensors, resumed_blocks })
+}
+
+/// Lays out the file: what is literal, and how each tensor is stored.
+fn plan(source: &PlainFile, header: &Header, options: &CompressOptions, progress: &dyn Progress) -> Result<Plan> {
+    progress.begin(Phase::Planning, header.tensors.len() as u64);
+    let mut plan = Plan::new();
+    let mut literal_start = 0;
+    pipeline::ordered(
+        options.threads,
+        header.tensors.iter(),
+        |entry, scratch| {
+            let byte_len = entry.range.end - entry.range.start;
+            let read = |offset, buffer: &mut [u8]| source.read_at(entry.range.start + offset, buffer);
+            choose(&entry.name, &entry.dtype, &entry.shape, byte_len, &options.encode, scratch, read)
+                .map(|tensor| (entry, tensor))
+        },
+        |(entry, tensor)| {
+            push_literal(&mut plan, literal_start..entry.range.start.max(header.len));
+            literal_start = entry.range.end;
+            let byte_len = entry.range.end - entry.range.start;
+            plan.push(PlannedSegment::Tensor { tensor, byte_len, shared: false });
+            progress.advance(1);
+            Ok(())
+        },
+    )?;
+    push_literal(&mut plan, literal_start..source.byte_len());
+    Ok(plan)
+}
+
+fn push_literal(plan: &mut Plan, range: Range<u64>) {
+    if !range.is_empty() {
+        plan.push(PlannedSegment::Literal(range.end - range.start));
+    }
+}
+
+/// Identifies a conversion: the same source header, length, options and program.
+fn fingerprint(source: &PlainFile, header: &Header, plan: &Plan, options: &CompressOptions) -> Result<[u8; 16]> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(GENERATOR.as_bytes());
+    hasher.update(format!("{VERSION:?} {} {:?}", source.byte_len(), options.encode).as_bytes());
+    let mut literal = vec![0; header.len as usize];
+    source.read_at(0, &mut literal)?;
+    hasher.update(&literal);
+    for segment in plan {
+        if let PlannedSegment::Tensor { tensor, .. } = segment {
+            hasher.update(&tensor.to_json());
+        }
+    }
+    let mut fingerprint = [0; 16];
+    fingerprint.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    Ok(fingerprint)
+}
+
+type FileWriter = Writer<BufWriter<File>>;
+
+/// Opens a writer on the unfinished file, behind what an interrupted conversion left there
+/// as far as that is whole and the source is still the same.
+fn open_writer(
+    target: &mut Target,
+    header: &CmzHeader,
+    plan: &Plan,
+    source: &PlainFile,
+    replace: bool,
+) -> Result<FileWriter> {
+    let partial = PlainFile::open(target.partial())?;
+    let file = target.file().try_clone().map_err(|e| Error::io("cannot open the file", e).in_file(target.partial()))?;
+    let sink = BufWriter::with_capacity(CHUNK, file);
+    if !is_resumable(&partial, header, replace).map_err(|e| e.in_file(target.partial()))? {
+        target.truncate(0)?;
+        return Writer::new(sink, header, plan.clone());
+    }
+    let mut writer = Writer::resume(sink, header, plan.clone())?;
+    let mut ranges = source_ranges(plan);
+    let replayed = parse_items(&partial, Limits::default(), |item| {
+        if let Item::Block { header, .. } = item {
+            // Descriptors and shared components come from the plan, not from the source's bytes.
+            let unchanged = match (header.kind, ranges.next()) {
+                (BlockKind::Literal | BlockKind::Data, Some(Some(range))) => {
+                    crc_of(source, range)? == header.crc_decoded
+                }
+                (_, planned) => planned.is_some(),
+            };
+            if !unchanged {
+                return Ok(false);
+            }
+        }
+        Ok(writer.replay(item).is_ok())
+    });
+    // The unfinished file ends somehow; what was whole before has been replayed.
+    drop(replayed);
+    let len = writer.end_replay();
+    target.truncate(len)?;
+    Ok(writer)
+}
+
+/// Whether an unfinished file is of this conversion; no, if there is nothing in it.
+fn is_resumable(partial: &PlainFile, header: &CmzHeader, replace: bool) -> Result<bool> {
+    if partial.byte_len() < cmz_format::HEADER_LEN as u64 {
+        return Ok(false);
+    }
+    let mut bytes = [0; cmz_format::HEADER_LEN];
+    partial.read_at(0, &mut bytes)?;
+    if bytes == header.to_bytes() {
+        return Ok(true);
+    }
+    if replace {
+        return Ok(false);
+    }
+    Err(Error::new(Code::OtherPartial, "an unfinished file of another conversion is in the way")
+        .with_help("delete it, or pass -f to start over"))
+}
+
+fn crc_of(source: &PlainFile, range: Range<u64>) -> Result<u32> {
+    let mut bytes = vec![0; (range.end - range.start) as usize];
+    source.read_at(range.start, &mut bytes)?;
+    Ok(crc32(&bytes))
+}
+
+/// What a worker made of a job.
+#[expect(clippy::large_enum_variant, reason = "a few exist at a time")]
+enum Done {
+    Literal(Vec<u8>),
+    Descriptor,
+    Checksum { crc: u32, of: usize },
+    Encoded(EncodedBlock),
+    Raw(Vec<u8>),
+}
+
+/// Encodes all blocks that are still to be written and writes them in order.
+fn write_blocks(
+    source: &PlainFile,
+    plan: &Plan,
+    writer: &mut FileWriter,
+    options: &CompressOptions,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let stored = plan
+        .iter()
+        .filter_map(|segment| match segment {
+            PlannedSegment::Tensor { tensor, .. } => Some(StoredArray::of_tensor(tensor)),
+            PlannedSegment::Literal(_) => None,
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let written = writer.blocks_written();
+    let buffers = Mutex::new(Vec::new());
+    let mut checksums = Vec::new();
+    pipeline::ordered(
+        options.threads,
+        jobs(plan).filter(|job| job.is_due(written)),
+        |job, scratch| {
+            if let Some(buffer) = lock(&buffers).pop() {
+                scratch.recycle(buffer);
+            }
+            work(&job, source, &stored, options, scratch)
+        },
+        |done| {
+            let (bytes, buffer) = match done {
+                Done::Descriptor => return writer.descriptor(),
+                Done::Checksum { crc, of } => {
+                    checksums.push(crc);
+                    if checksums.len() == of {
+                        writer.contiguous(&checksums)?;
+                        checksums.clear();
+                    }
+                    return Ok(());
+                }
+                Done::Literal(bytes) => {
+                    writer.literal(&bytes)?;
+                    (bytes.len(), bytes)
+                }
+                Done::Raw(bytes) => {
+                    writer.payload(&bytes)?;
+                    (bytes.len(), bytes)
+                }
+                Done::Encoded(block) => {
+                    writer.data(&block)?;
+                    (block.decoded_len as usize, block.payload)
+                }
+            };
+            progress.advance(bytes as u64);
+            lock(&buffers).push(buffer);
+            Ok(())
+        },
+    )
+}
+
+fn work(
+    job: &Job,
+    source: &PlainFile,
+    stored: &[StoredArray],
+    options: &CompressOptions,
+    scratch: &mut Scratch,
+) -> Result<Done> {
+    if job.work == Work::Descriptor {
+        return Ok(Done::Descriptor);
+    }
+    let mut bytes = scratch.buffer((job.range.end - job.range.start) as usize);
+    source.read_at(job.range.start, &mut bytes)?;
+    Ok(match job.work {
+        Work::Literal => Done::Literal(bytes),
+        Work::Payload => Done::Raw(bytes),
+        Work::Checksum { of } => {
+            let crc = crc32(&bytes);
+            scratch.recycle(bytes);
+            Done::Checksum { crc, of }
+        }
+        Work::Encode => {
+            let block = stored[job.tensor].encode_block(job.element, &bytes, options.encode.level, scratch);
+            scratch.recycle(bytes);
+            Done::Encoded(block)
+        }
+        Work::Descriptor => Done::Descriptor,
+    })
+}
+
+/// Decodes the unfinished file and compares every byte with the source.
+fn compare(partial: &Path, source: &PlainFile, threads: usize, progress: &dyn Progress) -> Result<()> {
+    progress.begin(Phase::Verifying, source.byte_len());
+    let archive = Archive::open_with(partial, OpenOptions { io: IoMode::Pread, ..OpenOptions::default() })?;
+    pipeline::ordered(
+        threads,
+        archive.content_blocks(),
+        |block, scratch| {
+            let mut decoded = scratch.buffer(0);
+            archive.read_content(&block, scratch, &mut decoded)?;
+            let mut original = scratch.buffer(decoded.len());
+            source.read_at(block.range.start, &mut original)?;
+            let same = decoded == original;
+            scratch.recycle(original);
+            scratch.recycle(decoded);
+            if same {
+                return Ok(block.range.end - block.range.start);
+            }
+            Err(Error::new(
+                Code::SourceChanged,
+                "the source is not what was compressed: it changed meanwhile, or memory is faulty",
+            )
+            .at(block.range.start)
+            .with_help("run the command again when nothing writes to the source"))
+        },
+        |len| {
+            progress.advance(len);
+            Ok(())
+        },
+    )
+}

@@ -1,0 +1,129 @@
+//! Conversion of safetensors files to `.cmz` and back, byte for byte.
+
+use std::thread;
+
+use cmz_format::{Code, Error, Item, Limits, Parser, Result, Step};
+use sha2::{Digest, Sha256};
+
+use crate::io::ReadAt;
+
+mod compress;
+mod decompress;
+mod plan;
+mod recover;
+mod target;
+mod verify;
+
+pub use compress::{CompressOptions, Compressed, compress};
+pub use decompress::{DecompressOptions, Decompressed, decompress};
+pub use recover::{Lost, Recovered, recover};
+pub use target::{Target, partial_path};
+pub use verify::{Verified, VerifyDepth, verify};
+
+/// A stage of a conversion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Sampling tensors to choose how each is stored.
+    Planning,
+    /// Reading, encoding and writing.
+    Compressing,
+    /// Reading, decoding and writing.
+    Decompressing,
+    /// Decoding and comparing.
+    Verifying,
+}
+
+/// Is told how a conversion gets on. The unit type ignores it.
+pub trait Progress: Sync {
+    /// A phase of `total` bytes of uncompressed data begins.
+    fn begin(&self, phase: Phase, total: u64) {
+        let _ = (phase, total);
+    }
+
+    /// So many bytes more are done.
+    fn advance(&self, bytes: u64) {
+        let _ = bytes;
+    }
+}
+
+impl Progress for () {}
+
+/// Bytes read at a time by sequential passes.
+const CHUNK: usize = 1 << 20;
+
+fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// SHA-256 of a whole file, read front to back, in lower-case hexadecimal.
+fn sha256_of(file: &dyn ReadAt) -> Result<String> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; CHUNK];
+    let mut offset = 0;
+    while offset < file.byte_len() {
+        let len = (file.byte_len() - offset).min(CHUNK as u64) as usize;
+        file.read_at(offset, &mut buffer[..len])?;
+        hasher.update(&buffer[..len]);
+        offset += len as u64;
+    }
+    Ok(hex(&hasher.finalize()))
+}
+
+/// Runs `produce`, which feeds bytes to the hash, and returns their SHA-256. The hash runs
+/// on a thread of its own: it is several times slower than decoding.
+fn with_sha256<R>(produce: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<R>) -> Result<(R, String)> {
+    let (full, to_hash) = std::sync::mpsc::sync_channel::<Vec<u8>>(4);
+    let (empty, reuse) = std::sync::mpsc::channel::<Vec<u8>>();
+    thread::scope(|scope| {
+        let digest = scope.spawn(move || {
+            let mut hasher = Sha256::new();
+            for bytes in to_hash {
+                hasher.update(&bytes);
+                // Nobody waits for buffers at the end.
+                let _ = empty.send(bytes);
+            }
+            hex(&hasher.finalize())
+        });
+        let mut feed = |bytes: &[u8]| {
+            let mut buffer = reuse.try_recv().unwrap_or_default();
+            buffer.clear();
+            buffer.extend_from_slice(bytes);
+            // The hashing thread ends only when this sender is dropped.
+            let _ = full.send(buffer);
+        };
+        let result = produce(&mut feed);
+        drop(full);
+        let digest = digest.join().map_err(|_| Error::new(Code::Io, "the hashing thread failed"))?;
+        Ok((result?, digest))
+    })
+}
+
+/// Parses a file front to back and hands out its items, until `consume` returns false.
+///
+/// # Errors
+/// What the parser, the file or `consume` raises.
+fn parse_items(file: &dyn ReadAt, limits: Limits, mut consume: impl FnMut(&Item<'_>) -> Result<bool>) -> Result<()> {
+    let mut parser = Parser::new(limits);
+    let mut buffer = Vec::new();
+    let (mut used, mut read) = (0, 0);
+    loop {
+        match parser.parse(&buffer[used..], read == file.byte_len())? {
+            Step::Parsed { item: Item::End, .. } => return Ok(()),
+            Step::Parsed { consumed, item } => {
+                used += consumed;
+                if !consume(&item)? {
+                    return Ok(());
+                }
+            }
+            Step::NeedMore(wanted) => {
+                buffer.drain(..used);
+                used = 0;
+                let have = buffer.len();
+                let more = (wanted.saturating_sub(have)).max(CHUNK).min((file.byte_len() - read) as usize);
+                buffer.resize(have + more, 0);
+                file.read_at(read, &mut buffer[have..])?;
+                read += more as u64;
+            }
+        }
+    }
+}
