@@ -1,5 +1,7 @@
 //! A file cut anywhere is continued to the same bytes.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 mod common;
 
 use cmz_format::{Code, Header, Plan, PlannedSegment, Writer};
