@@ -369,6 +369,19 @@ fn tensors_that_must_or_must_not_be_contiguous() {
 }
 
 #[test]
+fn a_contiguous_block_of_another_codec() {
+    let index = open(&parts().file()).unwrap();
+    let mut refused = [0, 0];
+    for record in index.table().iter().filter(|r| r.kind == cmz_format::BlockKind::Data && r.streams == 1) {
+        let file = parts().with_block(record.offset, |block| block[48] = 2).file();
+        assert_eq!(code_of(verify(&file)), Code::Malformed);
+        refused[usize::from(record.is_adjacent())] += 1;
+        assert_eq!(codes(&file), (None, (!record.is_adjacent()).then_some(Code::Malformed)));
+    }
+    assert!(refused[0] > 0 && refused[1] > 0, "{refused:?}");
+}
+
+#[test]
 fn sections_that_do_not_decode() {
     let text = b"0123456789".repeat(100);
     let frame = zstd::bulk::compress(&text, 3).unwrap();
