@@ -4,37 +4,9 @@
 
 mod common;
 
-use cmz_format::{BlockKind, Dtype, Item, Limits, Parser, PlannedSegment, Result, Step, unpack_section};
-use common::{block_bytes, parse_all, planned, small_plan, tensor, verify, write_file};
+use cmz_format::{BlockKind, Item, Limits, Parser, PlannedSegment, Result, Step, unpack_section};
+use common::{any_plan, block_bytes, parse_all, planned, small_plan, tensor, verify, write_file};
 use proptest::prelude::*;
-
-const CODECS: [&[&str]; 3] = [&["raw"], &["tiered", "raw"], &["zstd"]];
-
-/// A tensor of any shape, element type and block length, stored in any of the ways
-/// that a block can lie.
-fn any_tensor() -> impl Strategy<Value = PlannedSegment> {
-    let dtype = prop::sample::select(Dtype::ALL);
-    let shape = prop::collection::vec(0u64..12, 0..4);
-    let components = prop::collection::vec(prop::sample::select(CODECS.as_slice()), 1..4);
-    (dtype, shape, 1u64..50, components, any::<bool>()).prop_map(|(dtype, mut shape, block, components, shared)| {
-        // Sub-byte elements come in eights, so that they end on bytes.
-        let unit = if dtype.bits() < 8 { 8 } else { 1 };
-        shape.push(unit);
-        planned(tensor("", dtype.name(), &shape, block * unit, &components), shared)
-    })
-}
-
-fn any_plan() -> impl Strategy<Value = Vec<PlannedSegment>> {
-    let segment = prop_oneof![1 => (0u64..3000).prop_map(PlannedSegment::Literal), 3 => any_tensor()];
-    prop::collection::vec(segment, 0..8).prop_map(|mut plan| {
-        for (i, segment) in plan.iter_mut().enumerate() {
-            if let PlannedSegment::Tensor { tensor, .. } = segment {
-                tensor.name = format!("tensor {i} ü");
-            }
-        }
-        plan
-    })
-}
 
 fn check_round_trip(plan: &[PlannedSegment]) {
     let plan = plan.to_vec();

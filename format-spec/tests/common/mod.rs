@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use cmz_format::{
-    BlockHeader, Code, Component, EncodedBlock, Encoding, Error, Header, Index, Item, Limits, Next, Parser, Plan,
-    PlannedSegment, Result, Segment, Source, Step, StreamEntry, StreamList, Tensor, Trailer, Writer, crc32,
+    BlockHeader, Code, Component, Dtype, EncodedBlock, Encoding, Error, Header, Index, Item, Limits, Next, Parser,
+    Plan, PlannedSegment, Result, Segment, Source, Step, StreamEntry, StreamList, Tensor, Trailer, Writer, crc32,
     source_segments,
 };
+use proptest::prelude::*;
 
 pub const HEADER: Header = Header { optional_features: 0, fingerprint: *b"0123456789abcdef" };
 
@@ -321,4 +322,33 @@ pub fn mend(bytes: &mut [u8], at: usize) {
 /// The code of the error from the end of the file, and of the one from its front.
 pub fn codes(file: &[u8]) -> (Option<Code>, Option<Code>) {
     (open(file).err().map(|e| e.code()), parse_all(file, |_| Ok(())).err().map(|e| e.code()))
+}
+
+const CODECS: [&[&str]; 3] = [&["raw"], &["tiered", "raw"], &["zstd"]];
+
+/// A tensor of any shape, element type and block length, stored in any of the ways
+/// that a block can lie.
+fn any_tensor() -> impl Strategy<Value = PlannedSegment> {
+    let dtype = prop::sample::select(Dtype::ALL);
+    let shape = prop::collection::vec(0u64..12, 0..4);
+    let components = prop::collection::vec(prop::sample::select(CODECS.as_slice()), 1..4);
+    (dtype, shape, 1u64..50, components, any::<bool>()).prop_map(|(dtype, mut shape, block, components, shared)| {
+        // Sub-byte elements come in eights, so that they end on bytes.
+        let unit = if dtype.bits() < 8 { 8 } else { 1 };
+        shape.push(unit);
+        planned(tensor("", dtype.name(), &shape, block * unit, &components), shared)
+    })
+}
+
+/// Any few of them, with literals between.
+pub fn any_plan() -> impl Strategy<Value = Vec<PlannedSegment>> {
+    let segment = prop_oneof![1 => (0u64..3000).prop_map(PlannedSegment::Literal), 3 => any_tensor()];
+    prop::collection::vec(segment, 0..8).prop_map(|mut plan| {
+        for (i, segment) in plan.iter_mut().enumerate() {
+            if let PlannedSegment::Tensor { tensor, .. } = segment {
+                tensor.name = format!("tensor {i} ü");
+            }
+        }
+        plan
+    })
 }
