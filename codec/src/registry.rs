@@ -58,6 +58,7 @@ registry! {
         raw::Raw, since (0, 1), cuda None;
         zstd::Zstd, since (0, 1), cuda None;
         tiered::Tiered, since (0, 1), cuda None;
+        bitpack::Bitpack, since (0, 1), cuda None;
     }
     encodings {
         plain::Plain, since (0, 1), cuda None;

@@ -8,6 +8,9 @@ use std::fmt;
 
 use crate::Scratch;
 
+pub mod bitpack;
+#[cfg(test)]
+pub(crate) mod laws;
 pub mod raw;
 pub mod tiered;
 pub mod zstd;
