@@ -9,9 +9,12 @@ use std::fmt;
 use crate::Scratch;
 
 pub mod bitpack;
+mod histogram;
 #[cfg(test)]
 pub(crate) mod laws;
+pub mod rans;
 pub mod raw;
+mod symbol_set;
 pub mod tiered;
 pub mod zstd;
 
