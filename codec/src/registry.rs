@@ -64,6 +64,7 @@ registry! {
     encodings {
         plain::Plain, since (0, 1), cuda None;
         float_planes::FloatPlanes, since (0, 1), cuda None;
+        float_joint::FloatJoint, since (0, 1), cuda None;
     }
 }
 
