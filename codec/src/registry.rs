@@ -59,6 +59,7 @@ registry! {
         zstd::Zstd, since (0, 1), cuda None;
         tiered::Tiered, since (0, 1), cuda None;
         bitpack::Bitpack, since (0, 1), cuda None;
+        huffman::Huffman, since (0, 1), cuda None;
         rans::Rans, since (0, 1), cuda None;
     }
     encodings {

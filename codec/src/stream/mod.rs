@@ -10,6 +10,7 @@ use crate::Scratch;
 
 pub mod bitpack;
 mod histogram;
+pub mod huffman;
 #[cfg(test)]
 pub(crate) mod laws;
 pub mod rans;
