@@ -58,10 +58,14 @@ registry! {
         raw::Raw, since (0, 1), cuda None;
         zstd::Zstd, since (0, 1), cuda None;
         tiered::Tiered, since (0, 1), cuda None;
+        bitpack::Bitpack, since (0, 1), cuda None;
+        huffman::Huffman, since (0, 1), cuda None;
+        rans::Rans, since (0, 1), cuda None;
     }
     encodings {
         plain::Plain, since (0, 1), cuda None;
         float_planes::FloatPlanes, since (0, 1), cuda None;
+        float_joint::FloatJoint, since (0, 1), cuda None;
     }
 }
 

@@ -12,6 +12,7 @@ use cmz_format::Dtype;
 use crate::Scratch;
 use crate::stream::{StreamError, Width};
 
+pub mod float_joint;
 pub mod float_planes;
 pub mod plain;
 

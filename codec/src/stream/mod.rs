@@ -8,7 +8,14 @@ use std::fmt;
 
 use crate::Scratch;
 
+pub mod bitpack;
+mod histogram;
+pub mod huffman;
+#[cfg(test)]
+pub(crate) mod laws;
+pub mod rans;
 pub mod raw;
+mod symbol_set;
 pub mod tiered;
 pub mod zstd;
 
