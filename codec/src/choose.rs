@@ -4,9 +4,9 @@ use cmz_format::{Dtype, Result, Tensor, codec_id};
 
 use crate::Scratch;
 use crate::array::{StoredArray, StoredComponent};
-use crate::encoding::{Array, Element, Encoding, float_planes::FloatPlanes, plain::Plain};
+use crate::encoding::{Array, Element, Encoding, plain::Plain};
 use crate::registry;
-use crate::stream::{Level, StreamCodec, Width};
+use crate::stream::{Histogram, Level, StreamCodec, Width};
 
 /// Bytes that a block decodes to, about.
 pub const BLOCK_LEN: u64 = 1 << 20;
@@ -17,7 +17,9 @@ const MAX_CONTIGUOUS_BLOCKS: u64 = cmz_format::limits::MAX_RUN as u64;
 const TILE: u64 = 4096;
 /// Samples taken from a tensor, and bytes in each.
 const SAMPLES: u64 = 4;
-const SAMPLE_LEN: u64 = 64 << 10;
+const SAMPLE_LEN: u64 = 16 << 10;
+/// Bytes of a sample that a codec encodes which cannot estimate.
+const TRIAL_LEN: usize = 8 << 10;
 /// A tensor is compressed if that saves at least one part in so many; otherwise it is
 /// stored raw, which needs no decoding and can be mapped.
 const WORTHWHILE: usize = 50;
@@ -29,26 +31,6 @@ pub struct EncodeOptions {
     pub level: Level,
     /// Stream codec to use wherever it can be used, whatever its gain.
     pub codec: Option<&'static dyn StreamCodec>,
-}
-
-/// A codec that may store a stream, and what its streams count for: at the fast level, a
-/// codec that decodes slowly must be so much the smaller.
-struct Candidate {
-    codec: &'static dyn StreamCodec,
-    weight: f64,
-}
-
-fn candidates(options: &EncodeOptions, width: Width) -> Vec<Candidate> {
-    let forced = |codec: &dyn StreamCodec| options.codec.is_none_or(|forced| forced.id() == codec.id());
-    registry::STREAMS
-        .iter()
-        .map(|entry| entry.codec)
-        .filter(|codec| codec.supports(width) && (codec.id() == codec_id::RAW || forced(*codec)))
-        .map(|codec| {
-            let slow = codec.id() == codec_id::ZSTD && options.level == Level::Fast;
-            Candidate { codec, weight: if slow { 1.1 } else { 1.0 } }
-        })
-        .collect()
 }
 
 /// Elements in a data block: as many whole rows (the last dimension) as make about
@@ -128,11 +110,14 @@ fn sample_ranges(byte_len: u64) -> Vec<std::ops::Range<u64>> {
         .collect()
 }
 
-/// An encoding with the codecs of its streams, and what it made of the samples.
+/// An encoding with the codecs of its streams, and what the samples cost with it.
 struct Trial {
     stored: StoredArray,
-    cost: f64,
+    cost: u64,
 }
+
+/// Costs are bytes times this, so that the weights of codecs are whole numbers.
+const UNIT: u64 = 100;
 
 fn choose_encoding(
     element: Element,
@@ -140,16 +125,14 @@ fn choose_encoding(
     options: &EncodeOptions,
     scratch: &mut Scratch,
 ) -> StoredArray {
-    let raw = || StoredArray::new(&Plain, vec![StoredComponent::Stream(vec![RAW])]);
     let total: usize = samples.iter().map(Vec::len).sum();
-    let encodings: [&'static dyn Encoding; 2] = [&FloatPlanes, &Plain];
-    let trials =
-        encodings.into_iter().filter_map(|encoding| try_encoding(encoding, element, samples, options, scratch));
-    let best = trials.min_by(|a, b| a.cost.total_cmp(&b.cost));
-    let enough = (total - total / WORTHWHILE) as f64;
+    let best = registry::encodings_for(options.level)
+        .filter_map(|encoding| try_encoding(encoding, element, samples, options, scratch))
+        .min_by_key(|trial| trial.cost);
+    let enough = (total - total / WORTHWHILE) as u64 * UNIT;
     match best {
         Some(trial) if options.codec.is_some() || trial.cost < enough => trial.stored,
-        _ => raw(),
+        _ => StoredArray::new(&Plain, vec![StoredComponent::Stream(vec![RAW])]),
     }
 }
 
@@ -165,7 +148,7 @@ fn try_encoding(
 ) -> Option<Trial> {
     let defined = encoding.components(Array { element, byte_len: 0 })?;
     let mut winners: Vec<Vec<&'static dyn StreamCodec>> = vec![Vec::new(); defined.len()];
-    let mut cost = 0.0;
+    let mut cost = 0;
     for sample in samples {
         let array = Array { element, byte_len: sample.len() };
         let components = encoding.components(array)?;
@@ -191,25 +174,34 @@ fn try_encoding(
     Some(Trial { stored: StoredArray::new(encoding, components.collect()), cost })
 }
 
+/// The codec that makes a stream cheapest, the forced one if there is one for this width,
+/// and the cost.
 fn best_codec(
     symbols: &[u8],
     width: Width,
     options: &EncodeOptions,
     scratch: &mut Scratch,
-) -> (&'static dyn StreamCodec, f64) {
-    let mut best = (RAW, f64::INFINITY);
-    for candidate in candidates(options, width) {
-        let mut stream = scratch.buffer(0);
-        candidate.codec.encode(symbols, width, options.level, scratch, &mut stream);
-        let forced = options.codec.is_some_and(|forced| forced.id() == candidate.codec.id());
-        let cost = stream.len() as f64 * candidate.weight;
-        scratch.recycle(stream);
-        if forced || cost < best.1 {
-            best = (candidate.codec, cost);
-        }
-        if forced {
-            break;
-        }
+) -> (&'static dyn StreamCodec, u64) {
+    let histogram = Histogram::of(symbols, width);
+    let mut cost = |codec: &'static dyn StreamCodec, weight| weight * size(codec, symbols, &histogram, scratch);
+    if let Some(forced) = options.codec.filter(|codec| codec.supports(width)) {
+        return (forced, cost(forced, UNIT));
     }
-    best
+    registry::streams_for(options.level)
+        .filter(|(codec, _)| codec.supports(width))
+        .map(|(codec, weight)| (codec, cost(codec, weight)))
+        .min_by_key(|&(_, cost)| cost)
+        .unwrap_or((RAW, symbols.len() as u64 * UNIT))
+}
+
+/// About how long a codec's stream of the symbols is, in bytes.
+fn size(codec: &dyn StreamCodec, symbols: &[u8], histogram: &Histogram, scratch: &mut Scratch) -> u64 {
+    codec.estimate(histogram).unwrap_or_else(|| {
+        let mut stream = scratch.buffer(0);
+        let tried = &symbols[..symbols.len().min(TRIAL_LEN)];
+        codec.encode(tried, histogram.width(), Level::Fast, scratch, &mut stream);
+        let len = stream.len() as u64 * symbols.len() as u64 / tried.len().max(1) as u64;
+        scratch.recycle(stream);
+        len
+    })
 }

@@ -1,5 +1,5 @@
 //! Saving what is whole of cut and damaged files.
-#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 use std::path::{Path, PathBuf};
 

@@ -81,7 +81,8 @@ fn watch(child: &mut Child) -> Result<u64> {
     let mut peak = 0;
     loop {
         let text = std::fs::read_to_string(&status_file).unwrap_or_default();
-        let kilobytes = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+        let kilobytes =
+            text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
         peak = peak.max(kilobytes.unwrap_or(0) * 1024);
         if let Some(status) = child.try_wait()? {
             return if status.success() { Ok(peak) } else { Err(format!("cmz failed: {status}").into()) };

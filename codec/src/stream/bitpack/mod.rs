@@ -1,6 +1,6 @@
 //! `bitpack`: symbols of a few bits, one behind the other. See `SPEC.md` in this folder.
 
-use super::{Level, StreamCodec, StreamError, Width};
+use super::{Histogram, Level, StreamCodec, StreamError, Width};
 use crate::Scratch;
 
 mod groups;
@@ -30,6 +30,10 @@ impl StreamCodec for Bitpack {
         let start = out.len();
         out.resize(start + stream_len(symbols.len() / width.bytes(), width), 0);
         groups::pack(symbols, width, &mut out[start..]);
+    }
+
+    fn estimate(&self, histogram: &Histogram) -> Option<u64> {
+        Some((histogram.total() * u64::from(histogram.width().bits())).div_ceil(8))
     }
 
     fn decode(&self, stream: &[u8], width: Width, _: &mut Scratch, symbols: &mut [u8]) -> Result<(), StreamError> {

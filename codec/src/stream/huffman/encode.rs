@@ -4,12 +4,12 @@ use super::code::{Code, Packages};
 use super::{GRANULE, GROUP, LANES, LENGTH_BITS, LENGTHS_LEN, SLACK, TILE};
 use crate::Scratch;
 use crate::stream::Width;
-use crate::stream::histogram::Histogram;
+use crate::stream::counter::Counter;
 
 /// Tables, reused from stream to stream.
 #[derive(Default)]
 struct Encoder {
-    histogram: Histogram,
+    counter: Counter,
     code: Code,
     packages: Packages,
     /// By symbol: code, and its length above it.
@@ -28,7 +28,7 @@ pub(super) fn encode(symbols: &[u8], width: Width, scratch: &mut Scratch, out: &
 
 impl Encoder {
     fn encode(&mut self, symbols: &[u8], width: Width, out: &mut Vec<u8>) {
-        let counts = self.histogram.count(symbols, width);
+        let counts = self.counter.count(symbols, width);
         self.code.fit(counts, &mut self.packages);
         let start = out.len();
         out.extend_from_slice(&[0; 4]);

@@ -1,6 +1,6 @@
 //! `huffman`: canonical prefix codes in 32 lanes. See `SPEC.md` in this folder.
 
-use super::{Level, StreamCodec, StreamError, Width};
+use super::{Histogram, Level, StreamCodec, StreamError, Width};
 use crate::Scratch;
 
 mod code;
@@ -45,6 +45,12 @@ impl StreamCodec for Huffman {
 
     fn encode(&self, symbols: &[u8], width: Width, _: Level, scratch: &mut Scratch, out: &mut Vec<u8>) {
         encode::encode(symbols, width, scratch, out);
+    }
+
+    fn estimate(&self, histogram: &Histogram) -> Option<u64> {
+        // Huffman codes lose a few hundredths of a bit to whole lengths, and have one at least.
+        let bits = (histogram.entropy_bits() + histogram.total() / 24).max(histogram.total());
+        Some(bits / 8 + histogram.total() / 400 + 64)
     }
 
     fn decode(

@@ -3,7 +3,7 @@
 use super::model::Model;
 use super::{GRANULE, GROUP, LANES, LOWER, SCALE, SCALE_BITS, STATES_LEN};
 use crate::Scratch;
-use crate::stream::histogram::{Histogram, value};
+use crate::stream::counter::{Counter, value};
 use crate::stream::{Level, Width};
 
 #[cfg(target_arch = "x86_64")]
@@ -26,7 +26,7 @@ struct Step {
 /// Tables and buffers, reused from stream to stream.
 #[derive(Default)]
 pub(super) struct Encoder {
-    histogram: Histogram,
+    counter: Counter,
     model: Model,
     /// By symbol.
     steps: Vec<Step>,
@@ -58,7 +58,7 @@ impl Encoder {
             Level::Fast => 14,
             Level::Max => 16,
         };
-        let counts = self.histogram.count(symbols, width);
+        let counts = self.counter.count(symbols, width);
         self.model.fit(counts);
         let start = out.len();
         out.extend_from_slice(&[tile_log, 0, 0, 0]);

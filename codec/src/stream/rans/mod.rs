@@ -1,7 +1,7 @@
 //! `rans`: range asymmetric numeral systems, 32 states side by side. See `SPEC.md` in
 //! this folder.
 
-use super::{Level, StreamCodec, StreamError, Width};
+use super::{Histogram, Level, StreamCodec, StreamError, Width};
 use crate::Scratch;
 
 mod decode;
@@ -50,6 +50,12 @@ impl StreamCodec for Rans {
 
     fn encode(&self, symbols: &[u8], width: Width, level: Level, scratch: &mut Scratch, out: &mut Vec<u8>) {
         encode::encode(symbols, width, level, scratch, out);
+    }
+
+    fn estimate(&self, histogram: &Histogram) -> Option<u64> {
+        // States and offsets of tiles; a run, a gap and a frequency for each symbol at most.
+        let tiles = histogram.total() / 400;
+        Some(histogram.entropy_bits() / 8 + tiles + 2 * histogram.distinct() + 8)
     }
 
     fn decode(

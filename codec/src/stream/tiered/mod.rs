@@ -5,7 +5,7 @@
 //! around it (what a stream must look like, which bytes are whose) is safe code shared by
 //! all of them. [`paths`] lists the kernels that this machine can run.
 
-use super::{Level, StreamCodec, StreamError, Width};
+use super::{Histogram, Level, StreamCodec, StreamError, Width};
 use crate::Scratch;
 
 #[cfg(target_arch = "x86_64")]
@@ -57,6 +57,17 @@ impl StreamCodec for Tiered {
 
     fn encode(&self, symbols: &[u8], _: Width, _: Level, scratch: &mut Scratch, out: &mut Vec<u8>) {
         Path::best().encode(symbols, scratch, out);
+    }
+
+    fn estimate(&self, histogram: &Histogram) -> Option<u64> {
+        let counts = histogram.descending();
+        let mut elements = histogram.total();
+        let mut bits = 32 * elements.div_ceil(TILE as u64) + 8 * PREFIX as u64;
+        for tier in 0..TIERS {
+            bits += 2 * elements;
+            elements -= counts.iter().skip(3 * tier).take(3).map(|&count| u64::from(count)).sum::<u64>();
+        }
+        Some((bits + 8 * elements) / 8)
     }
 
     fn decode(
