@@ -453,6 +453,7 @@ fn a_writer_refuses_plans_that_readers_would_refuse() {
     refuse(vec![planned(good(), false), planned(good(), true)]);
     refuse(vec![PlannedSegment::Tensor { tensor: good(), byte_len: 9, shared: false }]);
     refuse(vec![PlannedSegment::Literal(u64::MAX)]);
+    refuse(vec![PlannedSegment::Literal(1 << 30), PlannedSegment::Literal(1)]);
     for (dtype, block_elements) in
         [("BF16", 0), ("BF16", (8 << 20) + 1), ("BF16", u64::MAX), ("F4", 1), ("new", 1 << 25)]
     {
