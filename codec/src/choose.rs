@@ -1,5 +1,6 @@
 //! The choice of how to store a tensor, by trying the candidates on samples of it.
 
+use cmz_format::limits::{MAX_RUN, MAX_RUN_LEN};
 use cmz_format::{Dtype, Result, Tensor, codec_id};
 
 use crate::Scratch;
@@ -10,8 +11,6 @@ use crate::stream::{Histogram, Level, StreamCodec, Width};
 
 /// Bytes that a block decodes to, about.
 pub const BLOCK_LEN: u64 = 1 << 20;
-/// Bytes that a contiguous tensor's blocks must not exceed in number.
-const MAX_CONTIGUOUS_BLOCKS: u64 = cmz_format::limits::MAX_RUN as u64;
 /// Blocks hold whole multiples of so many elements where rows permit: what a GPU warp
 /// or a SIMD loop decodes at a time.
 const TILE: u64 = 4096;
@@ -22,7 +21,7 @@ const SAMPLE_LEN: u64 = 16 << 10;
 const TRIAL_LEN: usize = 8 << 10;
 /// A tensor is compressed if that saves at least one part in so many; otherwise it is
 /// stored raw, which needs no decoding and can be mapped.
-const WORTHWHILE: usize = 50;
+const WORTHWHILE: u64 = 50;
 
 /// How tensors are encoded.
 #[derive(Clone, Debug, Default)]
@@ -76,8 +75,11 @@ pub fn choose(
     }
     let block_elements = block_elements(known, shape);
     let block_len = known.unwrap_or(Dtype::U8).byte_len(block_elements).unwrap_or(BLOCK_LEN);
-    let mut stored = choose_encoding(element, &samples, options, scratch);
-    if is_raw(&stored) && byte_len.div_ceil(block_len) > MAX_CONTIGUOUS_BLOCKS {
+    let sample_len = samples.first().map_or(1, Vec::len) as u64;
+    let factor = (block_len.min(byte_len) / sample_len).max(1) as u32;
+    let mut stored = Chooser { options, element, factor, scratch }.choose(&samples);
+    let contiguous = byte_len.div_ceil(block_len) <= MAX_RUN as u64 && byte_len <= MAX_RUN_LEN;
+    if is_raw(&stored) && !contiguous {
         // Too long for one contiguous run: ordinary blocks.
         stored = StoredArray::new(&Plain, vec![StoredComponent::Stream(vec![ZSTD, RAW])]);
     }
@@ -118,90 +120,90 @@ struct Trial {
 
 /// Costs are bytes times this, so that the weights of codecs are whole numbers.
 const UNIT: u64 = 100;
+/// In percent, what a stream must be of its raw form to be worth decoding.
+const NOISE: u64 = 99;
 
-fn choose_encoding(
+/// Tries encodings and codecs on samples, each of which stands for a block.
+struct Chooser<'a> {
+    options: &'a EncodeOptions,
     element: Element,
-    samples: &[Vec<u8>],
-    options: &EncodeOptions,
-    scratch: &mut Scratch,
-) -> StoredArray {
-    let total: usize = samples.iter().map(Vec::len).sum();
-    let best = registry::encodings_for(options.level)
-        .filter_map(|encoding| try_encoding(encoding, element, samples, options, scratch))
-        .min_by_key(|trial| trial.cost);
-    let enough = (total - total / WORTHWHILE) as u64 * UNIT;
-    match best {
-        Some(trial) if options.codec.is_some() || trial.cost < enough => trial.stored,
-        _ => StoredArray::new(&Plain, vec![StoredComponent::Stream(vec![RAW])]),
-    }
+    /// How many times as long as a sample a block is.
+    factor: u32,
+    scratch: &'a mut Scratch,
 }
 
-/// Tries every candidate codec on every component of the samples. A stream may be stored
-/// by each codec that was the best for some sample, so that a mixed tensor gets the right
-/// one block by block, or raw.
-fn try_encoding(
-    encoding: &'static dyn Encoding,
-    element: Element,
-    samples: &[Vec<u8>],
-    options: &EncodeOptions,
-    scratch: &mut Scratch,
-) -> Option<Trial> {
-    let defined = encoding.components(Array { element, byte_len: 0 })?;
-    let mut winners: Vec<Vec<&'static dyn StreamCodec>> = vec![Vec::new(); defined.len()];
-    let mut cost = 0;
-    for sample in samples {
-        let array = Array { element, byte_len: sample.len() };
-        let components = encoding.components(array)?;
-        let mut parts: Vec<Vec<u8>> = components.iter().map(|c| vec![0; c.array.byte_len]).collect();
-        let mut slices: Vec<&mut [u8]> = parts.iter_mut().map(Vec::as_mut_slice).collect();
-        encoding.split(array, sample, &mut slices);
-        for ((component, part), winners) in components.iter().zip(&parts).zip(&mut winners) {
-            let Element::Symbol(width) = component.array.element else { return None };
-            let (codec, part_cost) = best_codec(part, width, options, scratch);
-            cost += part_cost;
-            if !winners.iter().any(|w| w.id() == codec.id()) {
-                winners.push(codec);
+impl Chooser<'_> {
+    fn choose(&mut self, samples: &[Vec<u8>]) -> StoredArray {
+        let total: u64 = samples.iter().map(|sample| sample.len() as u64 * u64::from(self.factor)).sum();
+        let best = registry::encodings_for(self.options.level)
+            .filter_map(|encoding| self.try_encoding(encoding, samples))
+            .min_by_key(|trial| trial.cost);
+        match best {
+            Some(trial) if self.options.codec.is_some() || trial.cost < (total - total / WORTHWHILE) * UNIT => {
+                trial.stored
+            }
+            _ => StoredArray::new(&Plain, vec![StoredComponent::Stream(vec![RAW])]),
+        }
+    }
+
+    /// Tries every candidate codec on every component of the samples. A stream may be
+    /// stored by each codec that was the best for some sample, so that a mixed tensor gets
+    /// the right one block by block, or raw.
+    fn try_encoding(&mut self, encoding: &'static dyn Encoding, samples: &[Vec<u8>]) -> Option<Trial> {
+        let defined = encoding.components(Array { element: self.element, byte_len: 0 })?;
+        let mut winners: Vec<Vec<&'static dyn StreamCodec>> = vec![Vec::new(); defined.len()];
+        let mut cost = 0;
+        for sample in samples {
+            let array = Array { element: self.element, byte_len: sample.len() };
+            let components = encoding.components(array)?;
+            let mut parts: Vec<Vec<u8>> = components.iter().map(|c| vec![0; c.array.byte_len]).collect();
+            let mut slices: Vec<&mut [u8]> = parts.iter_mut().map(Vec::as_mut_slice).collect();
+            encoding.split(array, sample, &mut slices);
+            for ((component, part), winners) in components.iter().zip(&parts).zip(&mut winners) {
+                let Element::Symbol(width) = component.array.element else { return None };
+                let (codec, part_cost) = self.best_codec(part, width);
+                cost += part_cost;
+                if !winners.iter().any(|w| w.id() == codec.id()) {
+                    winners.push(codec);
+                }
             }
         }
+        let components = winners.into_iter().map(|mut codecs| {
+            if !codecs.iter().any(|codec| codec.id() == codec_id::RAW) {
+                codecs.push(RAW);
+            }
+            codecs.sort_by_key(|codec| std::cmp::Reverse(codec.id()));
+            StoredComponent::Stream(codecs)
+        });
+        Some(Trial { stored: StoredArray::new(encoding, components.collect()), cost })
     }
-    let components = winners.into_iter().map(|mut codecs| {
-        if !codecs.iter().any(|codec| codec.id() == codec_id::RAW) {
-            codecs.push(RAW);
+
+    /// The codec that makes a stream cheapest, the forced one if there is one for this
+    /// width, and the cost.
+    fn best_codec(&mut self, symbols: &[u8], width: Width) -> (&'static dyn StreamCodec, u64) {
+        let histogram = Histogram::of(symbols, width).scaled(self.factor);
+        if let Some(forced) = self.options.codec.filter(|codec| codec.supports(width)) {
+            return (forced, self.size(forced, symbols, &histogram) * UNIT);
         }
-        codecs.sort_by_key(|codec| std::cmp::Reverse(codec.id()));
-        StoredComponent::Stream(codecs)
-    });
-    Some(Trial { stored: StoredArray::new(encoding, components.collect()), cost })
-}
-
-/// The codec that makes a stream cheapest, the forced one if there is one for this width,
-/// and the cost.
-fn best_codec(
-    symbols: &[u8],
-    width: Width,
-    options: &EncodeOptions,
-    scratch: &mut Scratch,
-) -> (&'static dyn StreamCodec, u64) {
-    let histogram = Histogram::of(symbols, width);
-    let mut cost = |codec: &'static dyn StreamCodec, weight| weight * size(codec, symbols, &histogram, scratch);
-    if let Some(forced) = options.codec.filter(|codec| codec.supports(width)) {
-        return (forced, cost(forced, UNIT));
+        let raw = (RAW, self.size(RAW, symbols, &histogram) * UNIT);
+        registry::streams_for(self.options.level)
+            .filter(|(codec, _)| codec.supports(width))
+            .map(|(codec, weight)| (codec, self.size(codec, symbols, &histogram) * weight))
+            .min_by_key(|&(_, cost)| cost)
+            .filter(|&(_, cost)| cost < raw.1 / UNIT * NOISE)
+            .unwrap_or(raw)
     }
-    registry::streams_for(options.level)
-        .filter(|(codec, _)| codec.supports(width))
-        .map(|(codec, weight)| (codec, cost(codec, weight)))
-        .min_by_key(|&(_, cost)| cost)
-        .unwrap_or((RAW, symbols.len() as u64 * UNIT))
-}
 
-/// About how long a codec's stream of the symbols is, in bytes.
-fn size(codec: &dyn StreamCodec, symbols: &[u8], histogram: &Histogram, scratch: &mut Scratch) -> u64 {
-    codec.estimate(histogram).unwrap_or_else(|| {
-        let mut stream = scratch.buffer(0);
-        let tried = &symbols[..symbols.len().min(TRIAL_LEN)];
-        codec.encode(tried, histogram.width(), Level::Fast, scratch, &mut stream);
-        let len = stream.len() as u64 * symbols.len() as u64 / tried.len().max(1) as u64;
-        scratch.recycle(stream);
-        len
-    })
+    /// About how long a codec's stream of a block like these symbols is, in bytes.
+    fn size(&mut self, codec: &dyn StreamCodec, symbols: &[u8], histogram: &Histogram) -> u64 {
+        codec.estimate(histogram).unwrap_or_else(|| {
+            let mut stream = self.scratch.buffer(0);
+            let tried = &symbols[..symbols.len().min(TRIAL_LEN)];
+            codec.encode(tried, histogram.width(), Level::Fast, self.scratch, &mut stream);
+            let block = symbols.len() as u64 * u64::from(self.factor);
+            let len = stream.len() as u64 * block / tried.len().max(1) as u64;
+            self.scratch.recycle(stream);
+            len
+        })
+    }
 }
