@@ -18,9 +18,10 @@ const MOST: usize = 6;
 pub(super) const SIDE_BY_SIDE: usize = 8;
 /// Look-ups for one load of bits: 64 − 7 bits hold five times the longest code.
 const LOOK_UPS: usize = 5;
-/// Room for a lane's symbols and for what a look-up writes too many, whose places are
-/// found by a mask.
-pub(super) const LANE_ROOM: usize = 2 * TILE / LANES + 8;
+/// Room for what the look-ups of one load may write, whose places take eight bits.
+const LOOK_UPS_ROOM: usize = 256 + 8;
+/// Room for a lane's symbols.
+pub(super) const LANE_ROOM: usize = TILE / LANES + LOOK_UPS_ROOM;
 
 /// The tables and buffers of one stream, reused from stream to stream.
 #[derive(Default)]
@@ -206,17 +207,17 @@ impl Lookup<'_> {
     #[inline(always)]
     fn look_up_several(&self, lanes: &mut Lanes<'_>, lane: usize, out: &mut [u8; LANE_ROOM]) {
         let mut word = lanes.next_bits(lane);
-        let start = lanes.done[lane];
+        let Some(out) = out[lanes.done[lane]..].first_chunk_mut::<LOOK_UPS_ROOM>() else { return };
         // Bits in the low byte, symbols above: neither sum leaves its byte.
         let mut sum = 0;
         for _ in 0..LOOK_UPS {
             let entry = self.slots[word as usize % SLOTS];
-            store(entry, start + (sum >> 8), out);
+            store(entry, sum >> 8 & 0xff, out);
             word >>= entry & 63;
             sum += entry as usize & 0xffff;
         }
         lanes.bits[lane] += sum & 0xff;
-        lanes.done[lane] = start + (sum >> 8);
+        lanes.done[lane] += sum >> 8;
     }
 
     /// Decodes the last symbols, still all lanes by turns: a lane that must not move on
@@ -246,10 +247,10 @@ impl Lookup<'_> {
 
 /// Stores the symbols of an entry, and bytes behind them that are written over later.
 #[inline(always)]
-fn store(entry: u64, done: usize, out: &mut [u8; LANE_ROOM]) {
-    // No lane is as long as the mask.
-    let done = done & (LANE_ROOM - 8 - 1);
-    out[done..done + 8].copy_from_slice(&(entry >> 16).to_le_bytes());
+fn store(entry: u64, at: usize, out: &mut [u8]) {
+    if let Some(place) = out[at..].first_chunk_mut() {
+        *place = (entry >> 16).to_le_bytes();
+    }
 }
 
 /// Fails unless a lane whose codes end before `bit` ends with the byte before `end`.
