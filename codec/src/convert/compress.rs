@@ -73,7 +73,7 @@ pub fn compress(
 
     progress.begin(Phase::Compressing, source.byte_len());
     let sha256 = thread::scope(|scope| {
-        let digest = scope.spawn(|| sha256_of(&source));
+        let digest = scope.spawn(|| sha256_of(&source, &()));
         write_blocks(&source, &plan, &mut writer, options, progress)?;
         digest.join().map_err(|_| Error::new(Code::Io, "the hashing thread failed"))?
     })
