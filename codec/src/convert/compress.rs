@@ -9,7 +9,7 @@ use std::thread;
 
 use cmz_format::{
     BlockKind, Code, EncodedBlock, Error, Header as CmzHeader, Item, Limits, Plan, PlannedSegment, Result, Source,
-    VERSION, Writer, crc32, source_segments,
+    VERSION, Writer, crc32,
 };
 
 use super::plan::{Job, Work, jobs, source_ranges};
@@ -78,12 +78,7 @@ pub fn compress(
         digest.join().map_err(|_| Error::new(Code::Io, "the hashing thread failed"))?
     })
     .map_err(in_source)?;
-    let manifest_source = Source {
-        kind: "safetensors".to_owned(),
-        len: source.byte_len(),
-        sha256: sha256.clone(),
-        segments: source_segments(&plan),
-    };
+    let manifest_source = Source { kind: "safetensors".to_owned(), len: source.byte_len(), sha256: sha256.clone() };
     let tensors = header.tensors.len();
     writer.finish(GENERATOR, Some(manifest_source), header.metadata).map_err(|e| e.in_file(target.partial()))?;
     let len = target.file().metadata().map_err(|e| Error::io("cannot get the file's size", e))?.len();
