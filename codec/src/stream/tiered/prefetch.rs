@@ -1,6 +1,8 @@
 //! Asking memory for what the next tile reads and writes. A decoder follows four or more
-//! streams at once, and the machine's own prefetching then comes too late: from memory,
-//! BF16 decodes twice as fast with these hints (11.7 against 5.6 GB/s, AVX-512).
+//! streams at once, and the machine's own prefetching then comes too late: on AVX-512 BF16
+//! decodes from memory at 6.6–6.8 instead of 4.6–5.2 GB/s with these hints and encodes a
+//! tenth faster (MiniLM, three runs of each in turn). AVX2 gains a twentieth; F32 and the
+//! portable path, which wait for other things, nothing that shows.
 
 /// Bytes of a cache line.
 pub(crate) const LINE: usize = 64;
