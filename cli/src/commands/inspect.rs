@@ -128,7 +128,7 @@ fn codecs(report: &mut Report) {
             entry.codec.name().to_owned(),
             version(entry.since),
             cuda(entry.cuda_kernel),
-            about(entry.spec),
+            about(entry.spec).to_owned(),
         ]
     });
     let encodings = registry::ENCODINGS.iter().map(|entry| {
@@ -139,7 +139,7 @@ fn codecs(report: &mut Report) {
             name,
             version(entry.since),
             cuda(entry.cuda_kernel),
-            about(entry.spec),
+            about(entry.spec).to_owned(),
         ]
     });
     let rows: Vec<_> = streams.chain(encodings).collect();
@@ -150,7 +150,8 @@ fn codecs(report: &mut Report) {
     report.json.insert("encodings".to_owned(), registry::ENCODINGS.iter().map(encoding_json).collect());
 }
 
-/// The heading of a specification.
-fn about(spec: &str) -> String {
-    spec.lines().find_map(|line| line.strip_prefix("# ")).unwrap_or_default().to_owned()
+/// The first sentence of a specification.
+fn about(spec: &str) -> &str {
+    let first = spec.lines().find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or_default();
+    first.split_inclusive(['.', ':', ';']).next().unwrap_or_default().trim_end_matches(['.', ':', ';'])
 }
