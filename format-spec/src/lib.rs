@@ -9,6 +9,7 @@
 //! * [`Parser`] reads a file from front to back, in pieces of any size.
 //! * [`Writer`] writes a file in one pass and refuses to finish an incomplete one.
 #![forbid(unsafe_code)]
+#![warn(clippy::cast_possible_truncation)]
 
 mod block;
 mod bytes;
@@ -16,6 +17,7 @@ mod dtype;
 mod error;
 mod header;
 mod index;
+mod layout;
 pub mod limits;
 mod manifest;
 mod parser;
