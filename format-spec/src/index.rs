@@ -131,7 +131,8 @@ impl Index {
         Ok(index)
     }
 
-    /// Checks that the segments use up all literals and tensors and make the stated length.
+    /// Checks that the segments name all literals and tensors in the order of their blocks
+    /// and make the stated length.
     fn check_source(&self, limits: &Limits) -> Result<()> {
         let literal_len: u64 = self.literals.iter().map(|&i| u64::from(self.table[i].decoded_len)).sum();
         if literal_len > limits.literal_len {
@@ -142,6 +143,8 @@ impl Index {
             return if self.literals.is_empty() { Ok(()) } else { Err(malformed("literal blocks of no source")) };
         };
         let (mut literals, mut tensors, mut len) = (0u64, 0usize, 0u64);
+        // Literal blocks that precede the tensor in the file, and their bytes.
+        let (mut preceding, mut preceding_len) = (0usize, 0u64);
         for segment in &source.segments {
             let more = match *segment {
                 Segment::Literal(n) => {
@@ -155,6 +158,15 @@ impl Index {
                         .tensor_blocks
                         .get(first..tensors)
                         .ok_or_else(|| malformed("more tensors than there are"))?;
+                    for block in blocks {
+                        while let Some(&i) = self.literals.get(preceding).filter(|&&i| i < block.descriptor) {
+                            preceding += 1;
+                            preceding_len += u64::from(self.table[i].decoded_len);
+                        }
+                        if preceding_len != literals {
+                            return Err(malformed("the segments are in another order than the blocks"));
+                        }
+                    }
                     blocks.iter().map(|b| self.decoded_len(b)).sum()
                 }
             };
