@@ -269,6 +269,14 @@ impl BlockHeader {
         Ok(())
     }
 
+    /// Checks that a block of a contiguous run is stored by the codec raw.
+    pub(crate) fn check_raw(&self) -> Result<()> {
+        if self.streams.iter().all(|stream| stream.codec == codec_id::RAW) {
+            return Ok(());
+        }
+        Err(Error::new(Code::Malformed, "a block of a contiguous run is not stored as it is"))
+    }
+
     /// The streams of this block inside its payload.
     ///
     /// # Errors
@@ -497,5 +505,67 @@ impl BlockRecord {
         Err(Error::new(Code::Disagreement, "the block header and the block table disagree")
             .at(self.offset)
             .with_help("the file is damaged: fetch it again"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(streams: usize) -> BlockHeader {
+        let mut list = StreamList::default();
+        for i in 0..streams {
+            list.push(StreamEntry { codec: i as u16, len: 3 * i as u32 });
+        }
+        BlockHeader {
+            kind: BlockKind::Data,
+            ordinal: 1,
+            owner: 2,
+            payload_distance: block_header_len(streams) as u32,
+            stored_len: list.payload_len() as u32,
+            decoded_len: 5,
+            crc_stored: 6,
+            crc_decoded: 7,
+            streams: list,
+        }
+    }
+
+    #[test]
+    fn headers_come_back() {
+        for streams in 0..=MAX_STREAMS {
+            let mut bytes = Vec::new();
+            header(streams).write(&mut bytes);
+            assert_eq!(bytes.len(), block_header_len(streams));
+            assert_eq!(BlockHeader::needed_len(&bytes), bytes.len());
+            assert_eq!(BlockHeader::parse(&bytes, 0).unwrap(), header(streams));
+            let cut = BlockHeader::parse(&bytes[..bytes.len() - 1], 0).unwrap_err();
+            assert_eq!(cut.code(), Code::Truncated);
+        }
+    }
+
+    #[test]
+    fn records_come_back() {
+        let record = BlockRecord::of(&header(3), 128);
+        assert_eq!(BlockRecord::parse(&record.to_bytes(), 0).unwrap(), record);
+    }
+
+    #[test]
+    fn streams_lie_on_multiples_of_16() {
+        let mut header = header(0);
+        for len in [0, 5, 16, 1] {
+            header.streams.push(StreamEntry { codec: 0, len });
+        }
+        header.stored_len = 33;
+        assert_eq!(header.streams.ranges().collect::<Vec<_>>(), [0..0, 0..5, 16..32, 32..33]);
+        let mut payload: Vec<u8> = (0..33).collect();
+        payload[5..16].fill(0);
+        let streams = header.split(&payload).unwrap();
+        assert_eq!(streams[..4], [&[][..], &[0, 1, 2, 3, 4], &payload[16..32], &[32]]);
+        payload[15] = 1;
+        assert_eq!(header.split(&payload).unwrap_err().code(), Code::Padding);
+        assert_eq!(header.split(&payload[..32]).unwrap_err().code(), Code::Truncated);
+        // A header that was not parsed may contradict itself.
+        header.stored_len = 20;
+        assert_eq!(header.split(&payload[..20]).unwrap_err().code(), Code::Malformed);
     }
 }

@@ -131,3 +131,41 @@ fn unpack_zstd(stored: &[u8], decoded_len: u32) -> Result<Vec<u8>> {
 fn bad_stream(why: impl Into<String>) -> Error {
     Error::new(Code::BadStream, why)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_come_back() {
+        let long: Vec<u8> = (0..20u32 << 20).map(|i| (i >> 12) as u8).collect();
+        for bytes in [&b""[..], b"a", &[7; 1000], &long] {
+            let (codec, stored) = pack_section(bytes);
+            assert!(stored.len() <= bytes.len());
+            assert!(unpack_section(codec, &stored, bytes.len() as u32).unwrap() == bytes);
+        }
+    }
+
+    #[test]
+    fn a_zstd_block_decodes_to_no_more_than_is_counted_for() {
+        let zeros = vec![0; 16 << 20];
+        let (codec, stored) = pack_section(&zeros);
+        assert_eq!(codec, codec_id::ZSTD);
+        assert!(stored.len() < 1024, "{}", stored.len());
+        assert!(unpack_section(codec, &stored, 16 << 20).unwrap() == zeros);
+    }
+
+    #[test]
+    fn align_up_does_not_wrap() {
+        assert_eq!(align_up(0, 64), Some(0));
+        assert_eq!(align_up(65, 64), Some(128));
+        assert_eq!(align_up(u64::MAX - 63, 64), Some(u64::MAX - 63));
+        assert_eq!(align_up(u64::MAX - 62, 64), None);
+    }
+
+    #[test]
+    fn a_record_counts_its_own_checksum_as_zeros() {
+        assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
+        assert_eq!(crc32_without(b"1234xxxx9", 4..8), crc32(b"1234\0\0\0\09"));
+    }
+}

@@ -251,16 +251,22 @@ impl Index {
     ///
     /// # Errors
     /// [`Code::Disagreement`]: neither of the two is preferred, the file is corrupt.
+    /// [`Code::Malformed`] if a block of a contiguous tensor is not stored by the codec raw.
     ///
     /// # Panics
     /// If there is no such block.
     pub fn check_header(&self, block: usize, header: &BlockHeader) -> Result<()> {
         let record = &self.table[block];
         record.check_header(header)?;
-        let owner = self.tensor_blocks.partition_point(|t| t.descriptor <= block).checked_sub(1);
-        let (owner, ordinal) = match (record.kind, owner) {
+        let tensor = self.tensor_blocks.partition_point(|t| t.descriptor <= block).checked_sub(1);
+        let (owner, ordinal) = match (record.kind, tensor) {
             (BlockKind::Literal, _) | (_, None) => (0, self.literals.partition_point(|&i| i < block)),
-            (BlockKind::Data, Some(t)) => (self.tensors()[t].owner(), block - self.tensor_blocks[t].data.start),
+            (BlockKind::Data, Some(t)) => {
+                if self.tensors()[t].is_contiguous() {
+                    header.check_raw().map_err(|e| e.at(record.offset))?;
+                }
+                (self.tensors()[t].owner(), block - self.tensor_blocks[t].data.start)
+            }
             (_, Some(t)) => (self.tensors()[t].owner(), 0),
         };
         if header.owner == owner && header.ordinal as usize == ordinal {

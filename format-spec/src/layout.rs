@@ -103,6 +103,11 @@ impl Layout {
         if allowed { Ok(()) } else { Err(malformed(&format!("a {kind:?} block is out of place"))) }
     }
 
+    /// Whether the last block is one of a run whose headers are not all read.
+    pub(crate) fn in_run(&self) -> bool {
+        self.run.is_some()
+    }
+
     /// Ends the run, if there is one: nothing but padding lies between its last header
     /// and its first payload, and no more of it than alignment needs.
     pub(crate) fn close_run(&mut self) -> Result<()> {

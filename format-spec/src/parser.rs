@@ -13,7 +13,8 @@ use crate::{Code, Error, Limits, Result};
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "a step lives on the stack, one at a time")]
 pub enum Step<'a> {
-    /// Call again with more bytes after these: at least so many in all.
+    /// Call again with more bytes after these: at least so many in all. The number comes
+    /// from the file: let a buffer grow with what is really read, not ahead of it.
     NeedMore(usize),
     /// An item; drop the first `consumed` bytes before the next call.
     Parsed {
@@ -225,6 +226,9 @@ impl Parser {
             (_, None) => {
                 let record = BlockRecord::of(header, self.offset);
                 self.layout.block(&record)?;
+                if self.layout.in_run() {
+                    header.check_raw()?;
+                }
                 self.records.update(&record.to_bytes());
                 self.due.take(header, &self.limits)
             }

@@ -82,7 +82,7 @@ impl PlannedSegment {
     }
 }
 
-/// Checks a whole plan: every segment, unique names, and a number of blocks that readers accept.
+/// Checks a whole plan: every segment, unique names, and totals that readers accept by default.
 fn check_plan(plan: &Plan) -> Result<()> {
     plan.iter().try_for_each(PlannedSegment::check)?;
     let mut names = HashSet::new();
@@ -95,10 +95,18 @@ fn check_plan(plan: &Plan) -> Result<()> {
             );
         }
     }
-    let most = u64::from(Limits::default().blocks);
-    let blocks = plan.iter().fold(0, |sum: u64, segment| sum.saturating_add(segment.blocks()));
-    if blocks > most {
-        return Err(Error::new(Code::InvalidArgument, format!("{blocks} planned blocks, {most} are allowed")));
+    let limits = Limits::default();
+    let sum = |count: fn(&PlannedSegment) -> u64| plan.iter().map(count).fold(0, u64::saturating_add);
+    let literal_len = sum(|segment| if let PlannedSegment::Literal(len) = segment { *len } else { 0 });
+    for (what, planned, most) in [
+        ("blocks", sum(PlannedSegment::blocks), limits.blocks.into()),
+        ("tensors", names.len() as u64, limits.tensors.into()),
+        ("literal bytes", literal_len, limits.literal_len),
+    ] {
+        if planned > most {
+            let message = format!("{planned} planned {what}, readers accept {most}");
+            return Err(Error::new(Code::InvalidArgument, message));
+        }
     }
     Ok(())
 }

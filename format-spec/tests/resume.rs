@@ -5,7 +5,8 @@
 mod common;
 
 use cmz_format::{Code, Header, Plan, PlannedSegment, Writer};
-use common::{HEADER, drive, finish, parse_all, planned, small_plan, tensor, verify, write_file};
+use common::{HEADER, any_plan, drive, finish, parse_all, planned, small_plan, tensor, verify, write_file};
+use proptest::prelude::*;
 
 /// Continues `cut` as the plan says.
 fn resume(cut: &[u8], plan: &Plan) -> Vec<u8> {
@@ -79,4 +80,12 @@ fn blocks_of_another_plan_are_refused() {
     let mut longer = small_plan();
     longer.push(PlannedSegment::Literal(1));
     assert_eq!(first_error(&HEADER, longer), Code::OtherPartial);
+}
+
+proptest! {
+    #[test]
+    fn any_plan_is_continued_to_the_same_bytes(plan in any_plan(), at: prop::sample::Index) {
+        let file = write_file(&plan);
+        prop_assert!(resume(&file[..at.index(file.len())], &plan) == file);
+    }
 }

@@ -13,15 +13,12 @@ use cmz_format::{
 };
 
 use super::plan::{Job, Work, jobs, source_ranges};
-use super::{CHUNK, Phase, Progress, Target, parse_items, sha256_of};
+use super::{CHUNK, GENERATOR, Phase, Progress, Target, parse_items, sha256_of};
 use crate::array::StoredArray;
 use crate::choose::{EncodeOptions, choose};
 use crate::io::{IoMode, PlainFile, ReadAt};
 use crate::safetensors::Header;
 use crate::{Archive, OpenOptions, Scratch, lock, pipeline};
-
-/// What goes into a file's `generator`.
-const GENERATOR: &str = concat!("cmz ", env!("CARGO_PKG_VERSION"));
 
 /// How a file is compressed.
 #[derive(Clone, Debug)]

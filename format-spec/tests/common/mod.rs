@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use cmz_format::{
-    Code, Component, EncodedBlock, Encoding, Error, Header, Index, Item, Limits, Next, Parser, Plan, PlannedSegment,
-    Result, Segment, Source, Step, StreamEntry, StreamList, Tensor, Writer, crc32, source_segments,
+    BlockHeader, Code, Component, Dtype, EncodedBlock, Encoding, Error, Header, Index, Item, Limits, Next, Parser,
+    Plan, PlannedSegment, Result, Segment, Source, Step, StreamEntry, StreamList, Tensor, Trailer, Writer, crc32,
+    source_segments,
 };
+use proptest::prelude::*;
 
 pub const HEADER: Header = Header { optional_features: 0, fingerprint: *b"0123456789abcdef" };
 
@@ -215,4 +217,138 @@ pub fn verify(file: &[u8]) -> Result<Index> {
     })?;
     assert_eq!(block, index.table().len());
     Ok(index)
+}
+
+/// A file taken apart, to be put together again with sound checksums after a change.
+#[derive(Clone)]
+pub struct Parts {
+    pub header: Vec<u8>,
+    /// The blocks between header and manifest, with their padding.
+    pub body: Vec<u8>,
+    pub json: Vec<u8>,
+    pub records: Vec<[u8; 32]>,
+}
+
+impl Parts {
+    pub fn of(file: &[u8]) -> Self {
+        let index = open(file).expect("a sound file");
+        let (mut manifest, mut table) = (Vec::new(), Vec::new());
+        let mut body_end = 0;
+        parse_all(file, |item| {
+            if let Item::Payload { header, bytes, block_offset } = item {
+                match header.kind {
+                    cmz_format::BlockKind::Manifest => {
+                        body_end = block_offset as usize;
+                        manifest = cmz_format::unpack_section(header.streams[0].codec, bytes, header.decoded_len)?;
+                    }
+                    cmz_format::BlockKind::Table => table = bytes.to_vec(),
+                    _ => {}
+                }
+            }
+            Ok(())
+        })
+        .expect("a sound file");
+        assert_eq!(table.len(), 32 * index.table().len());
+        Self {
+            header: file[..64].to_vec(),
+            body: file[64..body_end].to_vec(),
+            json: manifest,
+            records: table.as_chunks::<32>().0.to_vec(),
+        }
+    }
+
+    /// The manifest's text with the first occurrence of `from` replaced.
+    pub fn with_json(mut self, from: &str, to: &str) -> Self {
+        let json = String::from_utf8(self.json).expect("JSON is UTF-8");
+        assert!(json.contains(from), "{from} in {json}");
+        self.json = json.replacen(from, to, 1).into_bytes();
+        self
+    }
+
+    /// Changes bytes of a block header at an offset of the file and mends its checksum.
+    pub fn with_block(mut self, offset: u64, change: impl FnOnce(&mut [u8])) -> Self {
+        let at = offset as usize - 64;
+        let len = cmz_format::block_header_len(usize::from(self.body[at + 5]));
+        let block = &mut self.body[at..at + len];
+        change(block);
+        mend(block, 44);
+        self
+    }
+
+    pub fn file(&self) -> Vec<u8> {
+        self.file_with(|json| EncodedBlock::single(0, json.to_vec(), json))
+    }
+
+    /// The file, whose manifest is packed by `pack`.
+    pub fn file_with(&self, pack: impl FnOnce(&[u8]) -> EncodedBlock) -> Vec<u8> {
+        let mut header = self.header.clone();
+        mend(&mut header, 60);
+        let mut file = [header.as_slice(), &self.body].concat();
+        let manifest_offset = file.len();
+        push_section(&mut file, cmz_format::BlockKind::Manifest, &pack(&self.json));
+        let table_offset = file.len();
+        let records = self.records.concat();
+        push_section(&mut file, cmz_format::BlockKind::Table, &EncodedBlock::single(0, records.clone(), &records));
+        let trailer = Trailer::new(manifest_offset as u64, table_offset as u64, &file[..64], &file[manifest_offset..]);
+        file.extend_from_slice(&trailer.to_bytes());
+        file
+    }
+}
+
+fn push_section(file: &mut Vec<u8>, kind: cmz_format::BlockKind, block: &EncodedBlock) {
+    let header = BlockHeader {
+        kind,
+        ordinal: 0,
+        owner: 0,
+        payload_distance: 64,
+        stored_len: block.payload.len() as u32,
+        decoded_len: block.decoded_len,
+        crc_stored: crc32(&block.payload),
+        crc_decoded: block.crc_decoded,
+        streams: block.streams,
+    };
+    header.write(file);
+    file.extend_from_slice(&block.payload);
+    file.resize(file.len().next_multiple_of(64), 0);
+}
+
+/// Puts the checksum of `bytes` at `at`, where zeros count for it.
+pub fn mend(bytes: &mut [u8], at: usize) {
+    bytes[at..at + 4].fill(0);
+    let crc = crc32(bytes);
+    bytes[at..at + 4].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// The code of the error from the end of the file, and of the one from its front.
+pub fn codes(file: &[u8]) -> (Option<Code>, Option<Code>) {
+    (open(file).err().map(|e| e.code()), parse_all(file, |_| Ok(())).err().map(|e| e.code()))
+}
+
+const CODECS: [&[&str]; 3] = [&["raw"], &["tiered", "raw"], &["zstd"]];
+
+/// A tensor of any shape, element type and block length, stored in any of the ways
+/// that a block can lie.
+fn any_tensor() -> impl Strategy<Value = PlannedSegment> {
+    let dtype = prop::sample::select(Dtype::ALL);
+    let shape = prop::collection::vec(0u64..12, 0..4);
+    let components = prop::collection::vec(prop::sample::select(CODECS.as_slice()), 1..4);
+    (dtype, shape, 1u64..50, components, any::<bool>()).prop_map(|(dtype, mut shape, block, components, shared)| {
+        // Sub-byte elements come in eights, so that they end on bytes.
+        let unit = if dtype.bits() < 8 { 8 } else { 1 };
+        shape.push(unit);
+        planned(tensor("", dtype.name(), &shape, block * unit, &components), shared)
+    })
+}
+
+/// Any few of them, with literals between.
+pub fn any_plan() -> impl Strategy<Value = Vec<PlannedSegment>> {
+    let segment = prop_oneof![1 => (0u64..3000).prop_map(PlannedSegment::Literal), 3 => any_tensor()];
+    prop::collection::vec(segment, 0..8).prop_map(|mut plan| {
+        for (i, segment) in plan.iter_mut().enumerate() {
+            if let PlannedSegment::Tensor { tensor, .. } = segment {
+                tensor.name = format!("tensor {i} ü");
+            }
+        }
+        plan
+    })
 }
