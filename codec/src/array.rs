@@ -69,6 +69,9 @@ impl StoredArray {
             return Err(unknown(Code::UnknownEncoding, "parameters of encoding", &stored.name));
         }
         let Some(defined) = encoding.components(Array { element, byte_len: 0 }) else {
+            if element == Element::Opaque {
+                return Err(unknown(Code::UnknownEncoding, "element type in encoding", &stored.name));
+            }
             return Err(Error::new(
                 Code::Malformed,
                 format!("encoding {:?} is not defined for {element:?}", stored.name),
@@ -86,7 +89,14 @@ impl StoredArray {
             ManifestComponent::Stream(names) => names
                 .iter()
                 .map(|name| {
-                    registry::stream_by_name(name).ok_or_else(|| unknown(Code::UnknownCodec, "stream codec", name))
+                    let codec = registry::stream_by_name(name)
+                        .ok_or_else(|| unknown(Code::UnknownCodec, "stream codec", name))?;
+                    match component.array.element {
+                        Element::Symbol(width) if codec.supports(width) => Ok(codec),
+                        other => {
+                            Err(Error::new(Code::Malformed, format!("stream codec {name:?} cannot code {other:?}")))
+                        }
+                    }
                 })
                 .collect::<Result<_>>()
                 .map(StoredComponent::Stream),

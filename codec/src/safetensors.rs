@@ -84,6 +84,9 @@ impl Header {
     /// As [`Self::read`].
     pub fn parse(json: &[u8], file_len: u64) -> Result<Self> {
         let len = LENGTH_FIELD + json.len() as u64;
+        if len > file_len {
+            return Err(Error::new(Code::Truncated, "the file ends inside its header").at(file_len));
+        }
         let text = std::str::from_utf8(json).map_err(|e| bad(format!("the header is not UTF-8: {e}")))?;
         let parsed: JsonHeader = serde_json::from_str(text).map_err(|e| bad(format!("the header: {e}")))?;
         let mut tensors = Vec::with_capacity(parsed.tensors.len());
@@ -107,6 +110,11 @@ fn bad(why: impl Into<String>) -> Error {
 
 /// Recognises what people download by mistake in place of weights.
 fn check_is_weights(start: &[u8]) -> Result<()> {
+    // A length of 640 has the first bytes of a pickle: what follows it tells them apart.
+    let length = start.first_chunk().map_or(u64::MAX, |length| u64::from_le_bytes(*length));
+    if length <= MAX_HEADER_LEN && start.get(LENGTH_FIELD as usize) == Some(&b'{') {
+        return Ok(());
+    }
     let text = String::from_utf8_lossy(start);
     let text = text.trim_start_matches('\u{feff}').trim_start();
     let html = ["<!doctype", "<html", "<?xml", "<head"];

@@ -1,0 +1,67 @@
+//! What a file comes to when it is opened, read and verified.
+
+use std::path::Path;
+
+use cmz_codec::convert::{VerifyDepth, verify};
+use cmz_codec::io::IoMode;
+use cmz_codec::{Archive, Code, OpenOptions, Result, Verify};
+
+/// Opens bytes as a file.
+///
+/// # Errors
+/// What opening raises.
+pub fn open_bytes(bytes: &[u8]) -> Result<Archive> {
+    Archive::from_reader(Box::new(bytes.to_vec()), OpenOptions::default())
+}
+
+/// Opens a file in one of the two ways to read.
+///
+/// # Errors
+/// What opening raises.
+pub fn open_file(path: &Path, io: IoMode) -> Result<Archive> {
+    Archive::open_with(path, OpenOptions { io, ..OpenOptions::default() })
+}
+
+/// The bytes of the source, on one thread.
+///
+/// # Errors
+/// The first error of the file.
+pub fn source_of(archive: &Archive) -> Result<Vec<u8>> {
+    let mut source = Vec::new();
+    archive.for_each_source_chunk(1, |bytes| {
+        source.extend_from_slice(bytes);
+        Ok(())
+    })?;
+    Ok(source)
+}
+
+/// Reads every tensor and, if there is one, the source. Returns the tensors' bytes.
+///
+/// # Errors
+/// The first error of the file.
+pub fn read_everything(archive: &Archive) -> Result<Vec<Vec<u8>>> {
+    let tensors =
+        archive.tensors().iter().map(|tensor| archive.read(&tensor.name)).collect::<Result<Vec<Vec<u8>>>>()?;
+    if archive.source().is_ok() {
+        archive.for_each_source_chunk(1, |_| Ok(()))?;
+    }
+    Ok(tensors)
+}
+
+/// The first thing that verification finds wrong with a file.
+#[must_use]
+pub fn verify_code(path: &Path) -> Option<Code> {
+    match verify(path, VerifyDepth::Decoded, 1, &()) {
+        Err(e) => Some(e.code()),
+        Ok(verified) => verified.damage.first().or(verified.unsupported.first()).map(cmz_codec::Error::code),
+    }
+}
+
+/// Opens bytes and reads everything in them, with every checksum verified.
+///
+/// # Errors
+/// The first error of the file.
+pub fn read_bytes_fully(bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+    let options = OpenOptions { verify: Verify::Full, ..OpenOptions::default() };
+    read_everything(&Archive::from_reader(Box::new(bytes.to_vec()), options)?)
+}

@@ -1,0 +1,130 @@
+//! The golden files: what each is, how it is made, and what must come of it.
+
+mod bad_blocks;
+mod bad_files;
+mod bad_index;
+mod bad_streams;
+mod good;
+mod unsupported;
+
+use std::fmt::Write;
+use std::sync::LazyLock;
+
+use cmz_codec::Code;
+
+/// A file that must be read.
+pub struct Good {
+    /// Name without ending.
+    pub name: String,
+    /// One sentence.
+    pub about: String,
+    /// The file's bytes.
+    pub bytes: Vec<u8>,
+    /// The safetensors file that it was made from.
+    pub source: Vec<u8>,
+}
+
+/// Where an error must show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// When the file is opened.
+    Open(Code),
+    /// When everything in it is read.
+    Read(Code),
+    /// When it is verified: no read needs the bytes concerned.
+    Verify(Code),
+}
+
+impl Found {
+    /// The error's code.
+    #[must_use]
+    pub fn code(self) -> Code {
+        match self {
+            Self::Open(code) | Self::Read(code) | Self::Verify(code) => code,
+        }
+    }
+}
+
+/// A file that must be refused, or that needs newer software.
+pub struct Refused {
+    /// Name without ending.
+    pub name: String,
+    /// One sentence.
+    pub about: String,
+    /// Which error must show, and where.
+    pub found: Found,
+    /// The file's bytes.
+    pub bytes: Vec<u8>,
+}
+
+impl Refused {
+    fn new(name: &str, about: &str, found: Found, bytes: Vec<u8>) -> Self {
+        Self { name: name.to_owned(), about: about.to_owned(), found, bytes }
+    }
+}
+
+/// Every file that must be read.
+#[must_use]
+pub fn good() -> &'static [Good] {
+    static CASES: LazyLock<Vec<Good>> = LazyLock::new(good::cases);
+    &CASES
+}
+
+/// Every file that must be refused.
+#[must_use]
+pub fn bad() -> &'static [Refused] {
+    static CASES: LazyLock<Vec<Refused>> = LazyLock::new(|| {
+        let parts = [bad_files::cases(), bad_index::cases(), bad_blocks::cases(), bad_streams::cases()];
+        parts.into_iter().flatten().collect()
+    });
+    &CASES
+}
+
+/// Every file that needs newer software.
+#[must_use]
+pub fn unsupported() -> &'static [Refused] {
+    static CASES: LazyLock<Vec<Refused>> = LazyLock::new(unsupported::cases);
+    &CASES
+}
+
+/// The folder's contents: file names with their bytes, README.md among them.
+#[must_use]
+pub fn files() -> Vec<(String, Vec<u8>)> {
+    let mut readme = String::from(HEAD);
+    let mut files = Vec::new();
+    for case in good() {
+        let _ = writeln!(readme, "| `{}.cmz` | {} |", case.name, case.about);
+        files.push((format!("{}.cmz", case.name), case.bytes.clone()));
+    }
+    for (title, cases) in [("bad", bad()), ("unsupported", unsupported())] {
+        let _ = write!(readme, "\n## {title}\n\n| file | error | found by | |\n|---|---|---|---|\n");
+        for case in cases {
+            let (code, by) = (case.found.code(), place(case.found));
+            let _ = writeln!(readme, "| `{}.cmz` | CMZ{} {code:?} | {by} | {} |", case.name, code.number(), case.about);
+            files.push((format!("{}.cmz", case.name), case.bytes.clone()));
+        }
+    }
+    files.push(("README.md".to_owned(), readme.into_bytes()));
+    files
+}
+
+fn place(found: Found) -> &'static str {
+    match found {
+        Found::Open(_) => "open",
+        Found::Read(_) => "read",
+        Found::Verify(_) => "verify",
+    }
+}
+
+const HEAD: &str = "# Golden files
+
+Written by `cargo run -p cmz-tests --bin make-golden` and compared with what it writes by the tests, so that no byte of the format
+changes unnoticed. This page is written by it too. *good* files restore their source byte for byte; *bad* files break one rule each, with
+all checksums around the broken place put right, and raise exactly the error named here; *unsupported* files are sound and need newer
+software. An error is found by *open*, or only when everything is *read*, or only by *verify*, which looks at every byte.
+
+## good
+
+| file | |
+|---|---|
+";

@@ -1,0 +1,99 @@
+//! Deterministic inputs: random bits, bytes of trained weights in kind, and the bank of
+//! symbol arrays that every stream codec is tried on.
+
+use cmz_codec::stream::Width;
+
+/// A small generator (SplitMix64, Steele and others 2014): the same numbers everywhere.
+#[derive(Clone, Debug)]
+pub struct Rng(u64);
+
+impl Rng {
+    /// A generator that is determined by `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next 64 bits.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `end`.
+    ///
+    /// # Panics
+    /// If `end` is 0.
+    pub fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+
+    /// `len` random bytes.
+    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes: Vec<u8> = (0..len.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).collect();
+        bytes.truncate(len);
+        bytes
+    }
+
+    /// About normally distributed, with standard deviation 1.
+    pub fn normal(&mut self) -> f32 {
+        let sum: u64 = (0..4).map(|_| self.next() >> 48).sum();
+        (sum as f32 / 65536.0 - 2.0) * 1.732
+    }
+}
+
+/// `count` little-endian BF16 values distributed like weights.
+#[must_use]
+pub fn bf16_weights(seed: u64, count: usize) -> Vec<u8> {
+    let mut rng = Rng::new(seed);
+    (0..count).flat_map(|_| ((rng.normal() * 0.05).to_bits() >> 16).to_le_bytes()[..2].to_vec()).collect()
+}
+
+/// `count` little-endian F32 values distributed like weights.
+#[must_use]
+pub fn f32_weights(seed: u64, count: usize) -> Vec<u8> {
+    let mut rng = Rng::new(seed);
+    (0..count).flat_map(|_| (rng.normal() * 0.05).to_le_bytes()).collect()
+}
+
+/// Bytes of which a few values are common.
+#[must_use]
+pub fn skewed(seed: u64, len: usize) -> Vec<u8> {
+    let mut rng = Rng::new(seed);
+    (0..len).map(|_| (rng.next().trailing_zeros() * 3) as u8 ^ (rng.next() % 61 == 0) as u8 * 0x55).collect()
+}
+
+/// Lengths of arrays around the sizes at which codecs change their ways, in symbols.
+pub const LENGTHS: &[usize] =
+    &[0, 1, 2, 3, 7, 8, 9, 15, 16, 31, 33, 63, 64, 65, 100, 127, 128, 255, 256, 257, 1000, 4095, 4096, 4097, 9001];
+
+/// Arrays of `len` symbols of a width, as they lie in memory: constant, few values,
+/// ramps, skewed, alternating, random.
+#[must_use]
+pub fn symbols(width: Width, len: usize, seed: u64) -> Vec<Vec<u8>> {
+    let mut rng = Rng::new(seed);
+    let mask = (1u32 << width.bits()) - 1;
+    let pack = |values: Vec<u32>| -> Vec<u8> {
+        values.into_iter().flat_map(|v| (v & mask).to_le_bytes()[..width.bytes()].to_vec()).collect()
+    };
+    let n = len as u32;
+    let skew = skewed(seed, len);
+    vec![
+        pack(vec![0; len]),
+        pack(vec![mask; len]),
+        pack((0..n).collect()),
+        pack((0..n).map(|i| i / 97).collect()),
+        pack((0..n).map(|i| if i % 2 == 0 { 0 } else { mask }).collect()),
+        pack(skew.into_iter().map(u32::from).collect()),
+        pack((0..n).map(|_| u32::from(rng.next() % 50 == 0) * rng.next() as u32).collect()),
+        pack((0..n).map(|_| rng.next() as u32).collect()),
+    ]
+}
+
+/// Every width that a symbol can have.
+pub fn widths() -> impl Iterator<Item = Width> {
+    (1..=16).map(Width::new)
+}
