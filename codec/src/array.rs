@@ -144,6 +144,9 @@ impl StoredArray {
         streams: &mut StreamList,
         payload: &mut Vec<u8>,
     ) {
+        if self.encode_fused(array, data, level, scratch, streams, payload) {
+            return;
+        }
         let components = self.encoding.components(array).expect("the encoding was chosen for this array");
         let mut parts: ArrayVec<Vec<u8>, MAX_COMPONENTS> =
             components.iter().map(|c| scratch.buffer(c.array.byte_len)).collect();
@@ -164,6 +167,45 @@ impl StoredArray {
             }
         }
         parts.into_iter().for_each(|part| scratch.recycle(part));
+    }
+
+    /// The encoding's own way to split and encode in one pass, for the first codec of each
+    /// stream. Does nothing and returns false if there is none, or if a stream that may be
+    /// stored raw would be smaller so.
+    fn encode_fused(
+        &self,
+        array: Array,
+        data: &[u8],
+        level: Level,
+        scratch: &mut Scratch,
+        list: &mut StreamList,
+        payload: &mut Vec<u8>,
+    ) -> bool {
+        let mut ids: ArrayVec<u16, MAX_COMPONENTS> = ArrayVec::new();
+        for component in &self.components {
+            match component {
+                StoredComponent::Stream(codecs) if codecs[1..].iter().all(|codec| codec.id() == codec_id::RAW) => {
+                    ids.push(codecs[0].id());
+                }
+                _ => return false,
+            }
+        }
+        let mut streams: ArrayVec<Vec<u8>, MAX_COMPONENTS> = ids.iter().map(|_| scratch.buffer(0)).collect();
+        let done = self.encoding.encode_fused(array, data, &ids, level, scratch, &mut streams) && {
+            let raw_is_smaller =
+                |(stream, component): (&Vec<u8>, &crate::encoding::Component)| stream.len() > component.array.byte_len;
+            let components = self.encoding.components(array).unwrap_or_default();
+            !streams.iter().zip(&components).any(raw_is_smaller)
+        };
+        if done {
+            for (stream, &codec) in streams.iter().zip(&ids) {
+                align_stream(payload);
+                payload.extend_from_slice(stream);
+                list.push(StreamEntry { codec, len: stream.len() as u32 });
+            }
+        }
+        streams.into_iter().for_each(|stream| scratch.recycle(stream));
+        done
     }
 
     /// Decodes one block's payload into exactly `data`, checking that the streams are
@@ -326,24 +368,30 @@ fn encode_smallest(
     scratch: &mut Scratch,
     payload: &mut Vec<u8>,
 ) -> u16 {
-    payload.resize(payload.len().next_multiple_of(STREAM_ALIGNMENT), 0);
+    align_stream(payload);
     let start = payload.len();
-    let mut best: Option<u16> = None;
-    let mut trial = scratch.buffer(0);
+    let mut best = codec_id::RAW;
     for codec in codecs {
-        let smallest = if best.is_some() { payload.len() - start } else { usize::MAX };
+        let end = payload.len();
         // A raw stream's length is known without making it.
-        if codec.id() == codec_id::RAW && smallest <= symbols.len() {
+        if end > start && codec.id() == codec_id::RAW && end - start <= symbols.len() {
             continue;
         }
-        trial.clear();
-        codec.encode(symbols, width, level, scratch, &mut trial);
-        if trial.len() < smallest {
-            payload.truncate(start);
-            payload.extend_from_slice(&trial);
-            best = Some(codec.id());
+        codec.encode(symbols, width, level, scratch, payload);
+        let len = payload.len() - end;
+        if end == start {
+            best = codec.id();
+        } else if len < end - start {
+            payload.copy_within(end.., start);
+            payload.truncate(start + len);
+            best = codec.id();
+        } else {
+            payload.truncate(end);
         }
     }
-    scratch.recycle(trial);
-    best.unwrap_or(codec_id::RAW)
+    best
+}
+
+fn align_stream(payload: &mut Vec<u8>) {
+    payload.resize(payload.len().next_multiple_of(STREAM_ALIGNMENT), 0);
 }

@@ -1,26 +1,27 @@
 //! The choice of how to store a tensor, by trying the candidates on samples of it.
 
+use cmz_format::limits::{MAX_RUN, MAX_RUN_LEN};
 use cmz_format::{Dtype, Result, Tensor, codec_id};
 
 use crate::Scratch;
 use crate::array::{StoredArray, StoredComponent};
-use crate::encoding::{Array, Element, Encoding, float_planes::FloatPlanes, plain::Plain};
+use crate::encoding::{Array, Element, Encoding, plain::Plain};
 use crate::registry;
-use crate::stream::{Level, StreamCodec, Width};
+use crate::stream::{Histogram, Level, StreamCodec, Width};
 
 /// Bytes that a block decodes to, about.
 pub const BLOCK_LEN: u64 = 1 << 20;
-/// Bytes that a contiguous tensor's blocks must not exceed in number.
-const MAX_CONTIGUOUS_BLOCKS: u64 = cmz_format::limits::MAX_RUN as u64;
 /// Blocks hold whole multiples of so many elements where rows permit: what a GPU warp
 /// or a SIMD loop decodes at a time.
 const TILE: u64 = 4096;
 /// Samples taken from a tensor, and bytes in each.
 const SAMPLES: u64 = 4;
-const SAMPLE_LEN: u64 = 64 << 10;
+const SAMPLE_LEN: u64 = 16 << 10;
+/// Bytes of a sample that a codec encodes which cannot estimate.
+const TRIAL_LEN: usize = 8 << 10;
 /// A tensor is compressed if that saves at least one part in so many; otherwise it is
 /// stored raw, which needs no decoding and can be mapped.
-const WORTHWHILE: usize = 50;
+const WORTHWHILE: u64 = 50;
 
 /// How tensors are encoded.
 #[derive(Clone, Debug, Default)]
@@ -29,26 +30,6 @@ pub struct EncodeOptions {
     pub level: Level,
     /// Stream codec to use wherever it can be used, whatever its gain.
     pub codec: Option<&'static dyn StreamCodec>,
-}
-
-/// A codec that may store a stream, and what its streams count for: at the fast level, a
-/// codec that decodes slowly must be so much the smaller.
-struct Candidate {
-    codec: &'static dyn StreamCodec,
-    weight: f64,
-}
-
-fn candidates(options: &EncodeOptions, width: Width) -> Vec<Candidate> {
-    let forced = |codec: &dyn StreamCodec| options.codec.is_none_or(|forced| forced.id() == codec.id());
-    registry::STREAMS
-        .iter()
-        .map(|entry| entry.codec)
-        .filter(|codec| codec.supports(width) && (codec.id() == codec_id::RAW || forced(*codec)))
-        .map(|codec| {
-            let slow = codec.id() == codec_id::ZSTD && options.level == Level::Fast;
-            Candidate { codec, weight: if slow { 1.1 } else { 1.0 } }
-        })
-        .collect()
 }
 
 /// Elements in a data block: as many whole rows (the last dimension) as make about
@@ -94,8 +75,11 @@ pub fn choose(
     }
     let block_elements = block_elements(known, shape);
     let block_len = known.unwrap_or(Dtype::U8).byte_len(block_elements).unwrap_or(BLOCK_LEN);
-    let mut stored = choose_encoding(element, &samples, options, scratch);
-    if is_raw(&stored) && byte_len.div_ceil(block_len) > MAX_CONTIGUOUS_BLOCKS {
+    let sample_len = samples.first().map_or(1, Vec::len) as u64;
+    let factor = (block_len.min(byte_len) / sample_len).max(1) as u32;
+    let mut stored = Chooser { options, element, factor, scratch }.choose(&samples);
+    let contiguous = byte_len.div_ceil(block_len) <= MAX_RUN as u64 && byte_len <= MAX_RUN_LEN;
+    if is_raw(&stored) && !contiguous {
         // Too long for one contiguous run: ordinary blocks.
         stored = StoredArray::new(&Plain, vec![StoredComponent::Stream(vec![ZSTD, RAW])]);
     }
@@ -128,88 +112,98 @@ fn sample_ranges(byte_len: u64) -> Vec<std::ops::Range<u64>> {
         .collect()
 }
 
-/// An encoding with the codecs of its streams, and what it made of the samples.
+/// An encoding with the codecs of its streams, and what the samples cost with it.
 struct Trial {
     stored: StoredArray,
-    cost: f64,
+    cost: u64,
 }
 
-fn choose_encoding(
+/// Costs are bytes times this, so that the weights of codecs are whole numbers.
+const UNIT: u64 = 100;
+/// In percent, what a stream must be of its raw form to be worth decoding.
+const NOISE: u64 = 99;
+
+/// Tries encodings and codecs on samples, each of which stands for a block.
+struct Chooser<'a> {
+    options: &'a EncodeOptions,
     element: Element,
-    samples: &[Vec<u8>],
-    options: &EncodeOptions,
-    scratch: &mut Scratch,
-) -> StoredArray {
-    let raw = || StoredArray::new(&Plain, vec![StoredComponent::Stream(vec![RAW])]);
-    let total: usize = samples.iter().map(Vec::len).sum();
-    let encodings: [&'static dyn Encoding; 2] = [&FloatPlanes, &Plain];
-    let trials =
-        encodings.into_iter().filter_map(|encoding| try_encoding(encoding, element, samples, options, scratch));
-    let best = trials.min_by(|a, b| a.cost.total_cmp(&b.cost));
-    let enough = (total - total / WORTHWHILE) as f64;
-    match best {
-        Some(trial) if options.codec.is_some() || trial.cost < enough => trial.stored,
-        _ => raw(),
+    /// How many times as long as a sample a block is.
+    factor: u32,
+    scratch: &'a mut Scratch,
+}
+
+impl Chooser<'_> {
+    fn choose(&mut self, samples: &[Vec<u8>]) -> StoredArray {
+        let total: u64 = samples.iter().map(|sample| sample.len() as u64 * u64::from(self.factor)).sum();
+        let best = registry::encodings_for(self.options.level)
+            .filter_map(|encoding| self.try_encoding(encoding, samples))
+            .min_by_key(|trial| trial.cost);
+        match best {
+            Some(trial) if self.options.codec.is_some() || trial.cost < (total - total / WORTHWHILE) * UNIT => {
+                trial.stored
+            }
+            _ => StoredArray::new(&Plain, vec![StoredComponent::Stream(vec![RAW])]),
+        }
     }
-}
 
-/// Tries every candidate codec on every component of the samples. A stream may be stored
-/// by each codec that was the best for some sample, so that a mixed tensor gets the right
-/// one block by block, or raw.
-fn try_encoding(
-    encoding: &'static dyn Encoding,
-    element: Element,
-    samples: &[Vec<u8>],
-    options: &EncodeOptions,
-    scratch: &mut Scratch,
-) -> Option<Trial> {
-    let defined = encoding.components(Array { element, byte_len: 0 })?;
-    let mut winners: Vec<Vec<&'static dyn StreamCodec>> = vec![Vec::new(); defined.len()];
-    let mut cost = 0.0;
-    for sample in samples {
-        let array = Array { element, byte_len: sample.len() };
-        let components = encoding.components(array)?;
-        let mut parts: Vec<Vec<u8>> = components.iter().map(|c| vec![0; c.array.byte_len]).collect();
-        let mut slices: Vec<&mut [u8]> = parts.iter_mut().map(Vec::as_mut_slice).collect();
-        encoding.split(array, sample, &mut slices);
-        for ((component, part), winners) in components.iter().zip(&parts).zip(&mut winners) {
-            let Element::Symbol(width) = component.array.element else { return None };
-            let (codec, part_cost) = best_codec(part, width, options, scratch);
-            cost += part_cost;
-            if !winners.iter().any(|w| w.id() == codec.id()) {
-                winners.push(codec);
+    /// Tries every candidate codec on every component of the samples. A stream may be
+    /// stored by each codec that was the best for some sample, so that a mixed tensor gets
+    /// the right one block by block, or raw.
+    fn try_encoding(&mut self, encoding: &'static dyn Encoding, samples: &[Vec<u8>]) -> Option<Trial> {
+        let defined = encoding.components(Array { element: self.element, byte_len: 0 })?;
+        let mut winners: Vec<Vec<&'static dyn StreamCodec>> = vec![Vec::new(); defined.len()];
+        let mut cost = 0;
+        for sample in samples {
+            let array = Array { element: self.element, byte_len: sample.len() };
+            let components = encoding.components(array)?;
+            let mut parts: Vec<Vec<u8>> = components.iter().map(|c| vec![0; c.array.byte_len]).collect();
+            let mut slices: Vec<&mut [u8]> = parts.iter_mut().map(Vec::as_mut_slice).collect();
+            encoding.split(array, sample, &mut slices);
+            for ((component, part), winners) in components.iter().zip(&parts).zip(&mut winners) {
+                let Element::Symbol(width) = component.array.element else { return None };
+                let (codec, part_cost) = self.best_codec(part, width);
+                cost += part_cost;
+                if !winners.iter().any(|w| w.id() == codec.id()) {
+                    winners.push(codec);
+                }
             }
         }
+        let components = winners.into_iter().map(|mut codecs| {
+            if !codecs.iter().any(|codec| codec.id() == codec_id::RAW) {
+                codecs.push(RAW);
+            }
+            codecs.sort_by_key(|codec| std::cmp::Reverse(codec.id()));
+            StoredComponent::Stream(codecs)
+        });
+        Some(Trial { stored: StoredArray::new(encoding, components.collect()), cost })
     }
-    let components = winners.into_iter().map(|mut codecs| {
-        if !codecs.iter().any(|codec| codec.id() == codec_id::RAW) {
-            codecs.push(RAW);
-        }
-        codecs.sort_by_key(|codec| std::cmp::Reverse(codec.id()));
-        StoredComponent::Stream(codecs)
-    });
-    Some(Trial { stored: StoredArray::new(encoding, components.collect()), cost })
-}
 
-fn best_codec(
-    symbols: &[u8],
-    width: Width,
-    options: &EncodeOptions,
-    scratch: &mut Scratch,
-) -> (&'static dyn StreamCodec, f64) {
-    let mut best = (RAW, f64::INFINITY);
-    for candidate in candidates(options, width) {
-        let mut stream = scratch.buffer(0);
-        candidate.codec.encode(symbols, width, options.level, scratch, &mut stream);
-        let forced = options.codec.is_some_and(|forced| forced.id() == candidate.codec.id());
-        let cost = stream.len() as f64 * candidate.weight;
-        scratch.recycle(stream);
-        if forced || cost < best.1 {
-            best = (candidate.codec, cost);
+    /// The codec that makes a stream cheapest, the forced one if there is one for this
+    /// width, and the cost.
+    fn best_codec(&mut self, symbols: &[u8], width: Width) -> (&'static dyn StreamCodec, u64) {
+        let histogram = Histogram::of(symbols, width).scaled(self.factor);
+        if let Some(forced) = self.options.codec.filter(|codec| codec.supports(width)) {
+            return (forced, self.size(forced, symbols, &histogram) * UNIT);
         }
-        if forced {
-            break;
-        }
+        let raw = (RAW, self.size(RAW, symbols, &histogram) * UNIT);
+        registry::streams_for(self.options.level)
+            .filter(|(codec, _)| codec.supports(width))
+            .map(|(codec, weight)| (codec, self.size(codec, symbols, &histogram) * weight))
+            .min_by_key(|&(_, cost)| cost)
+            .filter(|&(_, cost)| cost < raw.1 / UNIT * NOISE)
+            .unwrap_or(raw)
     }
-    best
+
+    /// About how long a codec's stream of a block like these symbols is, in bytes.
+    fn size(&mut self, codec: &dyn StreamCodec, symbols: &[u8], histogram: &Histogram) -> u64 {
+        codec.estimate(histogram).unwrap_or_else(|| {
+            let mut stream = self.scratch.buffer(0);
+            let tried = &symbols[..symbols.len().min(TRIAL_LEN)];
+            codec.encode(tried, histogram.width(), Level::Fast, self.scratch, &mut stream);
+            let block = symbols.len() as u64 * u64::from(self.factor);
+            let len = stream.len() as u64 * block / tried.len().max(1) as u64;
+            self.scratch.recycle(stream);
+            len
+        })
+    }
 }

@@ -2,7 +2,7 @@
 //! targets and `cmz inspect --codecs` are all derived from it.
 
 use crate::encoding::{self, Encoding};
-use crate::stream::{self, StreamCodec};
+use crate::stream::{self, Level, StreamCodec};
 
 /// A stream codec and what there is to know about it.
 #[derive(Debug)]
@@ -11,6 +11,9 @@ pub struct StreamEntry {
     pub codec: &'static dyn StreamCodec,
     /// Format version that it came with: major, minor.
     pub since: (u16, u16),
+    /// What a byte of its streams counts for at [`Level::Fast`], in percent: a codec that
+    /// decodes slowly must be so much the smaller. `None` if it is not used there.
+    pub fast_weight: Option<u64>,
     /// Its specification, in Markdown.
     pub spec: &'static str,
     /// Name of its CUDA kernel, if it has one.
@@ -24,6 +27,8 @@ pub struct EncodingEntry {
     pub encoding: &'static dyn Encoding,
     /// Format version that it came with: major, minor.
     pub since: (u16, u16),
+    /// Whether it is used at [`Level::Fast`].
+    pub fast: bool,
     /// Its specification, in Markdown.
     pub spec: &'static str,
     /// Name of its CUDA kernel, if it has one.
@@ -32,13 +37,14 @@ pub struct EncodingEntry {
 
 macro_rules! registry {
     (
-        streams { $($stream:ident::$stream_type:ident, since $stream_since:expr, cuda $stream_cuda:expr;)* }
-        encodings { $($encoding:ident::$encoding_type:ident, since $encoding_since:expr, cuda $encoding_cuda:expr;)* }
+        streams { $($stream:ident::$stream_type:ident, since $stream_since:expr, fast $fast_weight:expr, cuda $stream_cuda:expr;)* }
+        encodings { $($encoding:ident::$encoding_type:ident, since $encoding_since:expr, fast $fast:expr, cuda $encoding_cuda:expr;)* }
     ) => {
         /// Every stream codec, by ascending id.
         pub static STREAMS: &[StreamEntry] = &[$(StreamEntry {
             codec: &stream::$stream::$stream_type,
             since: $stream_since,
+            fast_weight: $fast_weight,
             spec: include_str!(concat!("stream/", stringify!($stream), "/SPEC.md")),
             cuda_kernel: $stream_cuda,
         },)*];
@@ -47,6 +53,7 @@ macro_rules! registry {
         pub static ENCODINGS: &[EncodingEntry] = &[$(EncodingEntry {
             encoding: &encoding::$encoding::$encoding_type,
             since: $encoding_since,
+            fast: $fast,
             spec: include_str!(concat!("encoding/", stringify!($encoding), "/SPEC.md")),
             cuda_kernel: $encoding_cuda,
         },)*];
@@ -55,13 +62,17 @@ macro_rules! registry {
 
 registry! {
     streams {
-        raw::Raw, since (0, 1), cuda None;
-        zstd::Zstd, since (0, 1), cuda None;
-        tiered::Tiered, since (0, 1), cuda None;
+        raw::Raw, since (0, 1), fast Some(100), cuda None;
+        zstd::Zstd, since (0, 1), fast Some(115), cuda None;
+        tiered::Tiered, since (0, 1), fast Some(100), cuda None;
+        bitpack::Bitpack, since (0, 1), fast Some(100), cuda None;
+        huffman::Huffman, since (0, 1), fast None, cuda None;
+        rans::Rans, since (0, 1), fast Some(110), cuda None;
     }
     encodings {
-        plain::Plain, since (0, 1), cuda None;
-        float_planes::FloatPlanes, since (0, 1), cuda None;
+        plain::Plain, since (0, 1), fast true, cuda None;
+        float_planes::FloatPlanes, since (0, 1), fast true, cuda None;
+        float_joint::FloatJoint, since (0, 1), fast false, cuda None;
     }
 }
 
@@ -81,4 +92,18 @@ pub fn stream_by_name(name: &str) -> Option<&'static dyn StreamCodec> {
 #[must_use]
 pub fn encoding_by_name(name: &str) -> Option<&'static dyn Encoding> {
     ENCODINGS.iter().map(|entry| entry.encoding).find(|encoding| encoding.name() == name)
+}
+
+/// The encodings that a level uses, best first among equals.
+pub fn encodings_for(level: Level) -> impl Iterator<Item = &'static dyn Encoding> {
+    ENCODINGS.iter().filter(move |entry| entry.fast || level == Level::Max).map(|entry| entry.encoding).rev()
+}
+
+/// The stream codecs that a level uses, each with what a byte of its streams counts for, in
+/// percent.
+pub fn streams_for(level: Level) -> impl Iterator<Item = (&'static dyn StreamCodec, u64)> {
+    STREAMS.iter().filter_map(move |entry| {
+        let weight = if level == Level::Max { Some(100) } else { entry.fast_weight };
+        weight.map(|weight| (entry.codec, weight))
+    })
 }

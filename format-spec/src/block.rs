@@ -2,9 +2,9 @@
 
 use byteorder::{ByteOrder, LE};
 
-use crate::bytes::{ALIGNMENT, align_up, crc32, crc32_without, expect_zero};
-use crate::limits::MAX_STREAMS;
-use crate::{Code, Error, Result};
+use crate::bytes::{ALIGNMENT, UNIT, align_up, crc32, crc32_without, expect_zero};
+use crate::limits::{MAX_BLOCK_LEN, MAX_STORED_LEN, MAX_STREAMS};
+use crate::{Code, Error, Limits, Result, codec_id};
 
 /// The first four bytes of every block header.
 pub const BLOCK_MAGIC: [u8; 4] = *b"\xC5BLK";
@@ -94,6 +94,12 @@ impl StreamList {
         self.len += 1;
     }
 
+    /// Number of streams, as the file states it.
+    #[expect(clippy::cast_possible_truncation, reason = "at most MAX_STREAMS, which is 32")]
+    fn count(&self) -> u8 {
+        self.len as u8
+    }
+
     /// Length of the payload that holds these streams, in bytes.
     #[must_use]
     pub fn payload_len(&self) -> u64 {
@@ -137,7 +143,7 @@ pub struct BlockHeader {
 /// Length of the header of a block with `streams` streams, in bytes.
 #[must_use]
 pub const fn block_header_len(streams: usize) -> usize {
-    (FIXED_LEN + ENTRY_LEN * streams).next_multiple_of(ALIGNMENT as usize)
+    (FIXED_LEN + ENTRY_LEN * streams).next_multiple_of(UNIT)
 }
 
 impl BlockHeader {
@@ -154,7 +160,7 @@ impl BlockHeader {
         let b = &mut out[start..];
         b[..4].copy_from_slice(&BLOCK_MAGIC);
         b[4] = self.kind as u8;
-        b[5] = self.streams.len() as u8;
+        b[5] = self.streams.count();
         LE::write_u32(&mut b[8..], self.ordinal);
         LE::write_u32(&mut b[12..], self.owner);
         LE::write_u32(&mut b[16..], self.payload_distance);
@@ -170,9 +176,13 @@ impl BlockHeader {
         LE::write_u32(&mut b[CRC_FIELD], crc);
     }
 
-    /// How many bytes the header at the start of `bytes` has; needs the first 6 bytes.
-    pub(crate) fn peek_len(bytes: &[u8]) -> usize {
-        block_header_len(usize::from(bytes[5]))
+    /// How many bytes [`Self::parse`] needs of the header that `bytes` begin with; the
+    /// first 64 bytes tell.
+    pub(crate) fn needed_len(bytes: &[u8]) -> usize {
+        match bytes.get(..UNIT) {
+            Some(b) if b[..4] == BLOCK_MAGIC && usize::from(b[5]) <= MAX_STREAMS => block_header_len(b[5].into()),
+            _ => UNIT,
+        }
     }
 
     /// Reads the header at the start of `bytes`, which lie at `offset` in the file.
@@ -183,7 +193,7 @@ impl BlockHeader {
     pub fn parse(bytes: &[u8], offset: u64) -> Result<Self> {
         let malformed = |why: &str| Error::new(Code::Malformed, format!("block header: {why}")).at(offset);
         let truncated = || Error::new(Code::Truncated, "the file ends inside a block header").at(offset);
-        if bytes.len() < ALIGNMENT as usize {
+        if bytes.len() < UNIT {
             return Err(truncated());
         }
         if bytes[..4] != BLOCK_MAGIC {
@@ -201,7 +211,7 @@ impl BlockHeader {
         let entries_end = FIXED_LEN + ENTRY_LEN * streams;
         let mut list = StreamList::default();
         for entry in b[FIXED_LEN..entries_end].chunks_exact(ENTRY_LEN) {
-            expect_zero(&entry[2..4], offset)?;
+            expect_zero(&entry[2..4], offset + (FIXED_LEN + ENTRY_LEN * list.len + 2) as u64)?;
             list.push(StreamEntry { codec: LE::read_u16(entry), len: LE::read_u32(&entry[4..]) });
         }
         expect_zero(&b[6..8], offset + 6)?;
@@ -221,10 +231,50 @@ impl BlockHeader {
         if u64::from(header.stored_len) != list.payload_len() {
             return Err(malformed("the streams do not fill the payload"));
         }
-        if u64::from(header.payload_distance) % ALIGNMENT != 0 || (header.payload_distance as usize) < b.len() {
-            return Err(malformed("the payload overlaps the header or is not aligned"));
+        if (header.payload_distance as usize) < b.len() {
+            return Err(malformed("the payload overlaps the header"));
         }
         Ok(header)
+    }
+
+    /// Checks the header of a manifest or table block, whose place the trailer gives.
+    pub(crate) fn check_index_block(&self, limits: &Limits) -> Result<()> {
+        let malformed = |why: &str| Error::new(Code::Malformed, format!("{:?} block: {why}", self.kind));
+        let [stream] = self.streams[..] else { return Err(malformed("not one stream")) };
+        if self.ordinal != 0 || self.owner != 0 || self.payload_distance as usize != self.header_len() {
+            return Err(malformed("it has an ordinal, an owner or a payload elsewhere"));
+        }
+        if self.stored_len > self.decoded_len {
+            return Err(malformed("stored form longer than decoded form"));
+        }
+        if self.kind != BlockKind::Table {
+            let (len, limit) = (self.decoded_len, limits.manifest_len);
+            return if len <= limit {
+                Ok(())
+            } else {
+                Err(Error::limit("the manifest's length", len.into(), limit.into()))
+            };
+        }
+        let is_raw = stream.codec == codec_id::RAW
+            && self.decoded_len == self.stored_len
+            && self.crc_decoded == self.crc_stored
+            && (self.stored_len as usize).is_multiple_of(RECORD_LEN);
+        let count = u64::from(self.stored_len) / RECORD_LEN as u64;
+        if !is_raw {
+            return Err(malformed("not a whole number of records, stored as they are"));
+        }
+        if count > u64::from(limits.blocks) {
+            return Err(Error::limit("the number of blocks", count, limits.blocks.into()));
+        }
+        Ok(())
+    }
+
+    /// Checks that a block of a contiguous run is stored by the codec raw.
+    pub(crate) fn check_raw(&self) -> Result<()> {
+        if self.streams.iter().all(|stream| stream.codec == codec_id::RAW) {
+            return Ok(());
+        }
+        Err(Error::new(Code::Malformed, "a block of a contiguous run is not stored as it is"))
     }
 
     /// The streams of this block inside its payload.
@@ -240,12 +290,22 @@ impl BlockHeader {
             ));
         }
         let mut streams = [&payload[..0]; MAX_STREAMS];
-        let mut end = 0;
-        for (stream, range) in streams.iter_mut().zip(self.streams.ranges()) {
-            let range = range.start as usize..range.end as usize;
-            expect_zero(&payload[end..range.start], 0)?;
-            end = range.end;
-            *stream = &payload[range];
+        let mut rest = payload;
+        let mut start = 0usize;
+        for (stream, entry) in streams.iter_mut().zip(self.streams.iter()) {
+            let gap = start.next_multiple_of(STREAM_ALIGNMENT) - start;
+            let parts = rest.split_at_checked(gap).and_then(|(zeros, from)| {
+                let (bytes, behind) = from.split_at_checked(entry.len as usize)?;
+                Some((zeros, bytes, behind))
+            });
+            let Some((zeros, bytes, behind)) = parts else {
+                return Err(Error::new(Code::Malformed, "the streams do not fit the payload"));
+            };
+            if zeros.iter().any(|&b| b != 0) {
+                return Err(Error::new(Code::Padding, format!("bytes between streams, before byte {}", start + gap)));
+            }
+            start += gap + bytes.len();
+            (*stream, rest) = (bytes, behind);
         }
         Ok(streams)
     }
@@ -292,11 +352,15 @@ pub struct EncodedBlock {
 
 impl EncodedBlock {
     /// A block of one stream.
+    ///
+    /// # Panics
+    /// If either form has 4 GiB or more, which no block can hold.
     #[must_use]
     pub fn single(codec: u16, payload: Vec<u8>, decoded: &[u8]) -> Self {
+        let len = |bytes: &[u8]| u32::try_from(bytes.len()).expect("a block below 4 GiB");
         Self {
-            streams: StreamList::one(codec, payload.len() as u32),
-            decoded_len: decoded.len() as u32,
+            streams: StreamList::one(codec, len(&payload)),
+            decoded_len: len(decoded),
             crc_stored: crc32(&payload),
             crc_decoded: crc32(decoded),
             payload,
@@ -340,7 +404,7 @@ impl BlockRecord {
             crc_stored: header.crc_stored,
             crc_decoded: header.crc_decoded,
             kind: header.kind,
-            streams: header.streams.len() as u8,
+            streams: header.streams.count(),
         }
     }
 
@@ -368,8 +432,33 @@ impl BlockRecord {
         self.payload_distance as usize == self.header_len()
     }
 
-    pub(crate) fn write(&self, b: &mut [u8]) {
-        LE::write_u64(b, self.offset);
+    /// Whether the payload is the decoded bytes as they are, in one stream.
+    pub(crate) fn is_raw(&self) -> bool {
+        self.streams == 1 && self.stored_len == self.decoded_len && self.crc_stored == self.crc_decoded
+    }
+
+    /// Checks the lengths and the number of streams against what the kind allows.
+    pub(crate) fn check_lengths(&self) -> Result<()> {
+        let malformed = |why: &str| Error::new(Code::Malformed, format!("{:?} block: {why}", self.kind));
+        if self.decoded_len > MAX_BLOCK_LEN || self.stored_len > MAX_STORED_LEN {
+            return Err(malformed("longer than a block may be"));
+        }
+        match self.kind {
+            BlockKind::Literal | BlockKind::Descriptor if self.streams != 1 => Err(malformed("not one stream")),
+            BlockKind::Literal | BlockKind::Descriptor if self.stored_len > self.decoded_len => {
+                Err(malformed("stored form longer than decoded form"))
+            }
+            BlockKind::Literal | BlockKind::Descriptor | BlockKind::Data if self.decoded_len == 0 => {
+                Err(malformed("it decodes to nothing"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The record as its bytes in the block table.
+    pub(crate) fn to_bytes(self) -> [u8; RECORD_LEN] {
+        let mut b = [0; RECORD_LEN];
+        LE::write_u64(&mut b, self.offset);
         LE::write_u32(&mut b[8..], self.payload_distance);
         LE::write_u32(&mut b[12..], self.stored_len);
         LE::write_u32(&mut b[16..], self.decoded_len);
@@ -377,6 +466,7 @@ impl BlockRecord {
         LE::write_u32(&mut b[24..], self.crc_decoded);
         b[28] = self.kind as u8;
         b[29] = self.streams;
+        b
     }
 
     pub(crate) fn parse(b: &[u8], index: usize) -> Result<Self> {
@@ -394,10 +484,8 @@ impl BlockRecord {
         if usize::from(record.streams) > MAX_STREAMS || b[30..32] != [0, 0] {
             return Err(malformed("reserved bytes are not zero or there are too many streams"));
         }
-        if (record.payload_distance as usize) < record.header_len()
-            || u64::from(record.payload_distance) % ALIGNMENT != 0
-        {
-            return Err(malformed("the payload overlaps the header or is not aligned"));
+        if (record.payload_distance as usize) < record.header_len() {
+            return Err(malformed("the payload overlaps the header"));
         }
         let end = record.offset.checked_add(u64::from(record.payload_distance) + u64::from(record.stored_len));
         if !record.offset.is_multiple_of(ALIGNMENT) || end.and_then(|end| align_up(end, ALIGNMENT)).is_none() {
@@ -417,5 +505,67 @@ impl BlockRecord {
         Err(Error::new(Code::Disagreement, "the block header and the block table disagree")
             .at(self.offset)
             .with_help("the file is damaged: fetch it again"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(streams: usize) -> BlockHeader {
+        let mut list = StreamList::default();
+        for i in 0..streams {
+            list.push(StreamEntry { codec: i as u16, len: 3 * i as u32 });
+        }
+        BlockHeader {
+            kind: BlockKind::Data,
+            ordinal: 1,
+            owner: 2,
+            payload_distance: block_header_len(streams) as u32,
+            stored_len: list.payload_len() as u32,
+            decoded_len: 5,
+            crc_stored: 6,
+            crc_decoded: 7,
+            streams: list,
+        }
+    }
+
+    #[test]
+    fn headers_come_back() {
+        for streams in 0..=MAX_STREAMS {
+            let mut bytes = Vec::new();
+            header(streams).write(&mut bytes);
+            assert_eq!(bytes.len(), block_header_len(streams));
+            assert_eq!(BlockHeader::needed_len(&bytes), bytes.len());
+            assert_eq!(BlockHeader::parse(&bytes, 0).unwrap(), header(streams));
+            let cut = BlockHeader::parse(&bytes[..bytes.len() - 1], 0).unwrap_err();
+            assert_eq!(cut.code(), Code::Truncated);
+        }
+    }
+
+    #[test]
+    fn records_come_back() {
+        let record = BlockRecord::of(&header(3), 128);
+        assert_eq!(BlockRecord::parse(&record.to_bytes(), 0).unwrap(), record);
+    }
+
+    #[test]
+    fn streams_lie_on_multiples_of_16() {
+        let mut header = header(0);
+        for len in [0, 5, 16, 1] {
+            header.streams.push(StreamEntry { codec: 0, len });
+        }
+        header.stored_len = 33;
+        assert_eq!(header.streams.ranges().collect::<Vec<_>>(), [0..0, 0..5, 16..32, 32..33]);
+        let mut payload: Vec<u8> = (0..33).collect();
+        payload[5..16].fill(0);
+        let streams = header.split(&payload).unwrap();
+        assert_eq!(streams[..4], [&[][..], &[0, 1, 2, 3, 4], &payload[16..32], &[32]]);
+        payload[15] = 1;
+        assert_eq!(header.split(&payload).unwrap_err().code(), Code::Padding);
+        assert_eq!(header.split(&payload[..32]).unwrap_err().code(), Code::Truncated);
+        // A header that was not parsed may contradict itself.
+        header.stored_len = 20;
+        assert_eq!(header.split(&payload[..20]).unwrap_err().code(), Code::Malformed);
     }
 }

@@ -286,3 +286,32 @@ impl fmt::Display for Escaped<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_ascend_and_say_who_must_act() {
+        assert!(Code::ALL.windows(2).all(|pair| pair[0].number() < pair[1].number()));
+        for code in Code::ALL {
+            assert!((1..=5).contains(&code.exit_status()), "{code:?}");
+            let kind = match code.exit_status() {
+                1 => ErrorKind::Failed,
+                2 => ErrorKind::InvalidArgument,
+                3 if *code == Code::Truncated => ErrorKind::Truncated,
+                3 => ErrorKind::Corrupt,
+                4 => ErrorKind::Unsupported,
+                _ => ErrorKind::Refused,
+            };
+            assert_eq!(code.kind(), kind);
+        }
+    }
+
+    #[test]
+    fn the_first_place_named_stays() {
+        let error = Error::new(Code::Malformed, "m").at(1).at(2).in_tensor("a\u{1b}").in_tensor("b").in_block(3);
+        assert_eq!(error.to_string(), "m, tensor a\\u{1b}, block 3, at byte 1");
+        assert_eq!((error.offset(), error.tensor(), error.block()), (Some(1), Some("a\u{1b}"), Some(3)));
+    }
+}

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::block::{BlockHeader, BlockKind, BlockRecord, RECORD_LEN};
-use crate::bytes::{ALIGNMENT, PAGE, expect_zero, unpack_section};
+use crate::bytes::{ALIGNMENT, expect_zero, to_usize, unpack_section};
 use crate::header::{HEADER_LEN, Header};
-use crate::manifest::{Manifest, Segment, Tensor};
+use crate::layout::{Layout, run_alignment};
+use crate::manifest::{Manifest, Tensor};
 use crate::trailer::{TRAILER_LEN, Trailer};
 use crate::{Code, Error, Limits, Result};
 
@@ -48,7 +49,7 @@ impl Index {
     /// [`Code::Digest`], [`Code::Malformed`], [`Code::Limit`], or what `read_at` returns.
     pub fn read(file_len: u64, limits: &Limits, mut read_at: impl FnMut(u64, &mut [u8]) -> Result<()>) -> Result<Self> {
         let mut header_bytes = [0; HEADER_LEN];
-        let header_len = file_len.min(HEADER_LEN as u64) as usize;
+        let header_len = to_usize(file_len).unwrap_or(HEADER_LEN).min(HEADER_LEN);
         read_at(0, &mut header_bytes[..header_len])?;
         let header = Header::parse(&header_bytes[..header_len])?;
         if file_len < (HEADER_LEN + TRAILER_LEN) as u64 {
@@ -56,7 +57,7 @@ impl Index {
         }
 
         let tail_start = (file_len - TAIL_LEN.min(file_len)).max(HEADER_LEN as u64);
-        let mut tail = vec![0; (file_len - tail_start) as usize];
+        let mut tail = vec![0; to_usize(file_len - tail_start)?];
         read_at(tail_start, &mut tail)?;
         let Some((before, trailer_bytes)) = tail.split_last_chunk::<TRAILER_LEN>() else {
             return Err(Error::new(Code::Truncated, "the file ends after its header").at(file_len));
@@ -64,14 +65,15 @@ impl Index {
         let trailer = Trailer::parse(trailer_bytes, file_len)?;
         let index_end = file_len - TRAILER_LEN as u64;
         let index_len = index_end - trailer.manifest_offset;
-        let most = u64::from(limits.manifest_len) + u64::from(limits.blocks) * RECORD_LEN as u64;
+        let headers_and_padding = 4 * ALIGNMENT;
+        let most = u64::from(limits.manifest_len) + u64::from(limits.blocks) * RECORD_LEN as u64 + headers_and_padding;
         if index_len > most {
             return Err(Error::limit("the length of the index", index_len, most));
         }
         let index_bytes = if trailer.manifest_offset >= tail_start {
-            before[(trailer.manifest_offset - tail_start) as usize..].to_vec()
+            before[to_usize(trailer.manifest_offset - tail_start)?..].to_vec()
         } else {
-            let mut bytes = vec![0; index_len as usize];
+            let mut bytes = vec![0; to_usize(index_len)?];
             read_at(trailer.manifest_offset, &mut bytes)?;
             bytes
         };
@@ -88,27 +90,24 @@ impl Index {
         limits: &Limits,
     ) -> Result<Self> {
         trailer.check_root(header_bytes, index)?;
-        let (manifest_bytes, table_bytes) = index.split_at((trailer.table_offset - trailer.manifest_offset) as usize);
-        let (manifest_header, stored) = section(manifest_bytes, trailer.manifest_offset, BlockKind::Manifest)?;
-        if manifest_header.decoded_len > limits.manifest_len {
-            return Err(Error::limit(
-                "the manifest's length",
-                manifest_header.decoded_len.into(),
-                limits.manifest_len.into(),
-            ));
-        }
+        let (manifest_bytes, table_bytes) = index.split_at(to_usize(trailer.table_offset - trailer.manifest_offset)?);
+        let (manifest_header, stored) = section(manifest_bytes, trailer.manifest_offset, BlockKind::Manifest, limits)?;
         let json = unpack_section(manifest_header.streams[0].codec, stored, manifest_header.decoded_len)
             .and_then(|json| manifest_header.check_decoded(&json).map(|()| json))
             .map_err(|e| e.at(trailer.manifest_offset))?;
         let manifest = Manifest::parse(&json, limits)?;
-        let (table_header, records) = section(table_bytes, trailer.table_offset, BlockKind::Table)?;
-        let table = parse_table(&table_header, records, limits)?;
+        let (_, records) = section(table_bytes, trailer.table_offset, BlockKind::Table, limits)?;
+        let table = records
+            .chunks_exact(RECORD_LEN)
+            .enumerate()
+            .map(|(i, record)| BlockRecord::parse(record, i))
+            .collect::<Result<Vec<_>>>()?;
         check_layout(&table, trailer.manifest_offset)?;
         Self::assemble(header, trailer.root, file_len, manifest, table, limits)
     }
 
     /// Puts checked parts together: which blocks belong to what.
-    fn assemble(
+    pub(crate) fn assemble(
         header: Header,
         root: [u8; 32],
         file_len: u64,
@@ -119,7 +118,10 @@ impl Index {
         let (tensor_blocks, literals) = assign_blocks(&manifest, &table)?;
         let mut by_name = HashMap::with_capacity(manifest.tensors.len());
         for (i, (tensor, blocks)) in manifest.tensors.iter().zip(&tensor_blocks).enumerate() {
-            check_block_lengths(tensor, &table[blocks.data.clone()]).map_err(|e| e.in_tensor(&tensor.name))?;
+            let data = &table[blocks.data.clone()];
+            check_block_lengths(tensor, data)
+                .and_then(|()| check_contiguity(tensor, data))
+                .map_err(|e| e.in_tensor(&tensor.name))?;
             if by_name.insert(tensor.name.clone(), i).is_some() {
                 return Err(Error::new(Code::Malformed, "two tensors have the same name").in_tensor(&tensor.name));
             }
@@ -129,35 +131,19 @@ impl Index {
         Ok(index)
     }
 
-    /// Checks that the segments use up all literals and tensors and make the stated length.
+    /// Checks that literals and tensors make up a source of the stated length.
     fn check_source(&self, limits: &Limits) -> Result<()> {
         let literal_len: u64 = self.literals.iter().map(|&i| u64::from(self.table[i].decoded_len)).sum();
         if literal_len > limits.literal_len {
             return Err(Error::limit("the length of the literal bytes", literal_len, limits.literal_len));
         }
-        let Some(source) = &self.manifest.source else { return Ok(()) };
         let malformed = |why: &str| Error::new(Code::Malformed, format!("source: {why}"));
-        let (mut literals, mut tensors, mut len) = (0u64, 0usize, 0u64);
-        for segment in &source.segments {
-            let more = match *segment {
-                Segment::Literal(n) => {
-                    literals = literals.checked_add(n).ok_or_else(|| malformed("literal length overflows"))?;
-                    n
-                }
-                Segment::Tensors(n) => {
-                    let first = tensors;
-                    tensors += n as usize;
-                    let blocks = self
-                        .tensor_blocks
-                        .get(first..tensors)
-                        .ok_or_else(|| malformed("more tensors than there are"))?;
-                    blocks.iter().map(|b| self.decoded_len(b)).sum()
-                }
-            };
-            len = len.checked_add(more).ok_or_else(|| malformed("length overflows"))?;
-        }
-        if literals != literal_len || tensors != self.tensor_blocks.len() || len != source.len {
-            return Err(malformed("the segments do not add up to the source file"));
+        let Some(source) = &self.manifest.source else {
+            return if self.literals.is_empty() { Ok(()) } else { Err(malformed("literal blocks of no source")) };
+        };
+        let tensors_len: u64 = self.tensor_blocks.iter().map(|blocks| self.decoded_len(blocks)).sum();
+        if literal_len + tensors_len != source.len {
+            return Err(malformed("literals and tensors do not add up to its length"));
         }
         if source.sha256.len() != 64 || !source.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(malformed("sha256 is not 64 lower-case hexadecimal digits"));
@@ -230,6 +216,59 @@ impl Index {
         self.decoded_len(&self.tensor_blocks[tensor])
     }
 
+    /// Checks the header of block number `block` of the table, as it stands in the file,
+    /// against the index: the same record, owner and ordinal.
+    ///
+    /// # Errors
+    /// [`Code::Disagreement`]: neither of the two is preferred, the file is corrupt.
+    /// [`Code::Malformed`] if a block of a contiguous tensor is not stored by the codec raw.
+    ///
+    /// # Panics
+    /// If there is no such block.
+    pub fn check_header(&self, block: usize, header: &BlockHeader) -> Result<()> {
+        let record = &self.table[block];
+        record.check_header(header)?;
+        let tensor = self.tensor_blocks.partition_point(|t| t.descriptor <= block).checked_sub(1);
+        let (owner, ordinal) = match (record.kind, tensor) {
+            (BlockKind::Literal, _) | (_, None) => (0, self.literals.partition_point(|&i| i < block)),
+            (BlockKind::Data, Some(t)) => {
+                if self.tensors()[t].is_contiguous() {
+                    header.check_raw().map_err(|e| e.at(record.offset))?;
+                }
+                (self.tensors()[t].owner(), block - self.tensor_blocks[t].data.start)
+            }
+            (_, Some(t)) => (self.tensors()[t].owner(), 0),
+        };
+        if header.owner == owner && header.ordinal as usize == ordinal {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::Disagreement,
+            "the block header names another owner or ordinal than the block table implies",
+        )
+        .at(record.offset)
+        .with_help("the file is damaged: fetch it again"))
+    }
+
+    /// Checks the decoded descriptor block of a tensor against the manifest.
+    ///
+    /// # Errors
+    /// [`Code::Disagreement`] if it describes anything else, or as [`Tensor::parse`].
+    ///
+    /// # Panics
+    /// If there is no such tensor.
+    pub fn check_descriptor(&self, tensor: usize, json: &[u8], limits: &Limits) -> Result<()> {
+        let expected = &self.tensors()[tensor];
+        let offset = self.table[self.tensor_blocks[tensor].descriptor].offset;
+        if Tensor::parse(json, limits).map_err(|e| e.at(offset))? == *expected {
+            return Ok(());
+        }
+        Err(Error::new(Code::Disagreement, "the descriptor and the manifest disagree")
+            .in_tensor(&expected.name)
+            .at(offset)
+            .with_help("the file is damaged: fetch it again"))
+    }
+
     /// The records of the literal blocks, in file order.
     #[must_use]
     pub fn literals(&self) -> &[usize] {
@@ -239,69 +278,48 @@ impl Index {
 
 /// Parses the manifest or table block at the start of `bytes`, which end where the
 /// block's padding ends.
-fn section(bytes: &[u8], offset: u64, kind: BlockKind) -> Result<(BlockHeader, &[u8])> {
+fn section<'a>(bytes: &'a [u8], offset: u64, kind: BlockKind, limits: &Limits) -> Result<(BlockHeader, &'a [u8])> {
     let malformed = |why: &str| Error::new(Code::Malformed, format!("{kind:?} block: {why}")).at(offset);
     let header = BlockHeader::parse(bytes, offset)?;
-    if header.kind != kind || header.streams.len() != 1 || header.payload_distance as usize != header.header_len() {
+    if header.kind != kind {
         return Err(malformed("not what the trailer says it is"));
     }
-    let start = header.payload_distance as usize;
-    let end = start + header.stored_len as usize;
-    if end.next_multiple_of(ALIGNMENT as usize) != bytes.len() {
+    header.check_index_block(limits).map_err(|e| e.at(offset))?;
+    let start = u64::from(header.payload_distance);
+    let end = start + u64::from(header.stored_len);
+    if end.next_multiple_of(ALIGNMENT) != bytes.len() as u64 {
         return Err(malformed("does not fill its place"));
     }
-    expect_zero(&bytes[end..], offset + end as u64)?;
-    header.check_stored(&bytes[start..end]).map_err(|e| e.at(offset))?;
-    Ok((header, &bytes[start..end]))
+    let (stored, padding) = bytes[header.header_len()..].split_at(header.stored_len as usize);
+    expect_zero(padding, offset + end)?;
+    header.check_stored(stored).map_err(|e| e.at(offset + start))?;
+    Ok((header, stored))
 }
 
-fn parse_table(header: &BlockHeader, records: &[u8], limits: &Limits) -> Result<Vec<BlockRecord>> {
-    let malformed = |why: &str| Error::new(Code::Malformed, format!("block table: {why}"));
-    if header.streams[0].codec != crate::codec_id::RAW || !records.len().is_multiple_of(RECORD_LEN) {
-        return Err(malformed("not a whole number of records"));
-    }
-    if header.decoded_len != header.stored_len || header.crc_decoded != header.crc_stored {
-        return Err(malformed("stored and decoded form differ"));
-    }
-    let count = records.len() / RECORD_LEN;
-    if count as u64 > u64::from(limits.blocks) {
-        return Err(Error::limit("the number of blocks", count as u64, limits.blocks.into()));
-    }
-    records.chunks_exact(RECORD_LEN).enumerate().map(|(i, b)| BlockRecord::parse(b, i)).collect()
-}
-
-/// Checks that the blocks follow each other from the header to the manifest, with
-/// less than a page of padding between them.
+/// Checks that the blocks tile the file from the header to the manifest.
 fn check_layout(table: &[BlockRecord], manifest_offset: u64) -> Result<()> {
-    let malformed = |i: usize, why: &str| Error::new(Code::Malformed, format!("block table, record {i}: {why}"));
-    let near = |from: u64, to: u64| from <= to && to - from < PAGE;
-    let mut cursor = HEADER_LEN as u64;
-    let mut i = 0;
-    while i < table.len() {
-        if !near(cursor, table[i].offset) {
-            return Err(malformed(i, "the block does not follow the one before it"));
-        }
-        // Headers that precede the payload belong to one contiguous run.
-        let payload_start = table[i].payload_offset();
-        let (mut header, mut payload) = (table[i].offset, payload_start);
-        while i < table.len() && table[i].offset < payload_start {
-            if table[i].offset != header || table[i].payload_offset() != payload {
-                return Err(malformed(i, "the blocks of a contiguous run do not follow each other"));
-            }
-            header += table[i].header_len() as u64;
-            payload = table[i].payload_range().end;
-            i += 1;
-        }
-        if !near(header, payload_start) {
-            return Err(malformed(i - 1, "the payload does not follow its header"));
-        }
-        cursor = payload.next_multiple_of(ALIGNMENT);
+    let mut layout = Layout::new();
+    table.iter().try_for_each(|record| layout.block(record))?;
+    layout.end(manifest_offset)
+}
+
+/// Checks that the payloads of a contiguous tensor, and of no other, form a run.
+fn check_contiguity(tensor: &Tensor, data: &[BlockRecord]) -> Result<()> {
+    let malformed = |why: &str| Err(Error::new(Code::Malformed, why));
+    let (Some(first), Some(last)) = (data.first(), data.last()) else { return Ok(()) };
+    if !tensor.is_contiguous() {
+        let adjacent = data.iter().all(BlockRecord::is_adjacent);
+        return if adjacent { Ok(()) } else { malformed("the blocks of the tensor must not form a run") };
     }
-    if near(cursor, manifest_offset) {
-        Ok(())
-    } else {
-        Err(malformed(i, "the manifest does not follow the last block"))
+    let run = first.payload_offset()..last.payload_range().end;
+    let joined = data.windows(2).all(|pair| pair[0].payload_range().end == pair[1].payload_offset());
+    if !joined || !data.iter().all(BlockRecord::is_raw) {
+        return malformed("the blocks of a contiguous tensor do not form a run");
     }
+    if !run.start.is_multiple_of(run_alignment(run.end - run.start)) {
+        return malformed("a contiguous tensor is not aligned");
+    }
+    Ok(())
 }
 
 /// Finds each tensor's blocks: a descriptor opens the next tensor of the manifest.
@@ -339,7 +357,9 @@ fn assign_blocks(manifest: &Manifest, table: &[BlockRecord]) -> Result<(Vec<Tens
 
 /// Checks that a tensor's data blocks decode to the lengths that its description implies.
 fn check_block_lengths(tensor: &Tensor, data: &[BlockRecord]) -> Result<()> {
-    let block_len = tensor.block_len();
+    // A block of an element type that a newer version knows may have any length.
+    let first = data.first().map_or(0, |r| u64::from(r.decoded_len));
+    let block_len = if tensor.known_dtype().is_some() { tensor.block_len() } else { first };
     let total: u64 = data.iter().map(|r| u64::from(r.decoded_len)).sum();
     let expected = tensor.byte_len()?.unwrap_or(total);
     let full = data.split_last().is_none_or(|(last, full)| {

@@ -9,6 +9,7 @@
 //! * [`Parser`] reads a file from front to back, in pieces of any size.
 //! * [`Writer`] writes a file in one pass and refuses to finish an incomplete one.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
 
 mod block;
 mod bytes;
@@ -16,6 +17,7 @@ mod dtype;
 mod error;
 mod header;
 mod index;
+mod layout;
 pub mod limits;
 mod manifest;
 mod parser;
@@ -32,10 +34,10 @@ pub use error::{Code, Error, ErrorKind, Escaped, Result};
 pub use header::{HEADER_LEN, Header, MAGIC, VERSION};
 pub use index::{Index, TAIL_LEN, TensorBlocks};
 pub use limits::Limits;
-pub use manifest::{Component, Encoding, Manifest, Segment, Source, Tensor, unique_map};
+pub use manifest::{Component, Encoding, Manifest, Source, Tensor, unique_map};
 pub use parser::{Item, Parser, Step};
 pub use trailer::{TRAILER_LEN, Trailer};
-pub use writer::{LITERAL_BLOCK_LEN, Next, Plan, PlannedSegment, Writer, source_segments};
+pub use writer::{LITERAL_BLOCK_LEN, Next, Plan, PlannedSegment, Writer};
 
 /// Ids of the two stream codecs that the container itself uses, for literals,
 /// descriptors and the manifest.

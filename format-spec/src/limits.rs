@@ -1,7 +1,9 @@
 //! Every maximum of the format, in one place.
 
-/// Bytes that a block may decode to, at most (SPEC.md §9).
+/// Bytes that a block may decode to, at most (SPEC.md §11).
 pub const MAX_BLOCK_LEN: u32 = 16 << 20;
+/// Bytes of the payload of a literal, descriptor, shared or data block, at most.
+pub const MAX_STORED_LEN: u32 = 2 * MAX_BLOCK_LEN;
 /// Streams in one block, at most.
 pub const MAX_STREAMS: usize = 32;
 /// Nested encodings of one tensor, at most.
@@ -11,6 +13,11 @@ pub const MAX_RANK: usize = 64;
 
 /// Headers that may precede one contiguous run of payloads, at most.
 pub const MAX_RUN: usize = 65_536;
+/// Bytes of one contiguous run of payloads, at most: the 32-bit distance from a header
+/// to its payload must span the run and its headers.
+pub const MAX_RUN_LEN: u64 = 0xF000_0000;
+/// Window of a zstd frame of the container, as a power of two, at most.
+pub const MAX_WINDOW_LOG: u32 = 24;
 
 /// What a reader accepts. The defaults suit any checkpoint known today; lower them
 /// for input that deserves less.

@@ -7,7 +7,7 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize as DeriveDeserialize, Serialize};
 
 use crate::limits::{MAX_BLOCK_LEN, MAX_DEPTH, MAX_RANK, MAX_STREAMS};
-use crate::{Code, Dtype, Error, Limits, Result, bytes};
+use crate::{Code, Dtype, Error, Escaped, Limits, Result, bytes};
 
 /// What a `.cmz` file holds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, DeriveDeserialize)]
@@ -15,12 +15,13 @@ pub struct Manifest {
     /// Program and version that wrote the file.
     pub generator: String,
     /// The file that the tensors came from, if it can be restored byte for byte.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_object")]
     pub source: Option<Source>,
     /// The user's metadata.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "unique_map")]
     pub metadata: BTreeMap<String, String>,
     /// The tensors, in the order of their descriptor blocks.
+    #[serde(deserialize_with = "objects")]
     pub tensors: Vec<Tensor>,
 }
 
@@ -33,18 +34,6 @@ pub struct Source {
     pub len: u64,
     /// SHA-256 of the file, in lower-case hexadecimal.
     pub sha256: String,
-    /// What the file consists of, in order.
-    pub segments: Vec<Segment>,
-}
-
-/// A piece of the source file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, DeriveDeserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Segment {
-    /// The next so many bytes of the literal blocks.
-    Literal(u64),
-    /// The bytes of the next so many tensors of the manifest.
-    Tensors(u32),
 }
 
 /// A tensor: its name, element type, shape, and how it is stored.
@@ -56,9 +45,11 @@ pub struct Tensor {
     pub dtype: String,
     /// Size of each dimension, in elements.
     pub shape: Vec<u64>,
-    /// Elements that each data block but the last decodes to (bytes, if the element type is unknown).
+    /// Elements that each data block but the last decodes to (bytes, if the file's version does not
+    /// list the element type).
     pub block_elements: u64,
     /// How the elements are stored.
+    #[serde(deserialize_with = "object")]
     pub encoding: Encoding,
 }
 
@@ -68,7 +59,7 @@ pub struct Encoding {
     /// Name of the encoding in the registry.
     pub name: String,
     /// Parameters of the encoding.
-    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty", deserialize_with = "unique_params")]
     pub params: serde_json::Map<String, serde_json::Value>,
     /// The component arrays.
     #[serde(deserialize_with = "unique_map")]
@@ -83,6 +74,38 @@ pub enum Component {
     Stream(Vec<String>),
     /// Stored as an encoded array in turn.
     Encoded(Encoding),
+}
+
+/// A struct that is a JSON object in the file: the derived code would take an array too.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(std::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = T;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(de::value::MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer.deserialize_map(ObjectVisitor(std::marker::PhantomData)).map(Self)
+    }
+}
+
+fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Object::deserialize(deserializer).map(|Object(value)| value)
+}
+
+fn some_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    object(deserializer).map(Some)
+}
+
+fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let objects = Vec::<Object<T>>::deserialize(deserializer)?;
+    Ok(objects.into_iter().map(|Object(value)| value).collect())
 }
 
 impl<'de> Deserialize<'de> for Component {
@@ -134,13 +157,65 @@ where
     deserializer.deserialize_map(UniqueVisitor(std::marker::PhantomData))
 }
 
+/// A JSON value none of whose objects has a key twice.
+struct UniqueValue(serde_json::Value);
+
+impl<'de> Deserialize<'de> for UniqueValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ValueVisitor;
+        impl<'de> Visitor<'de> for ValueVisitor {
+            type Value = serde_json::Value;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON value")
+            }
+            fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+                Ok(serde_json::Value::Null)
+            }
+            fn visit_bool<E: de::Error>(self, v: bool) -> Result<Self::Value, E> {
+                Ok(v.into())
+            }
+            fn visit_u64<E: de::Error>(self, v: u64) -> Result<Self::Value, E> {
+                Ok(v.into())
+            }
+            fn visit_i64<E: de::Error>(self, v: i64) -> Result<Self::Value, E> {
+                Ok(v.into())
+            }
+            fn visit_f64<E: de::Error>(self, v: f64) -> Result<Self::Value, E> {
+                Ok(v.into())
+            }
+            fn visit_str<E: de::Error>(self, v: &str) -> Result<Self::Value, E> {
+                Ok(v.into())
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut values = Vec::new();
+                while let Some(UniqueValue(value)) = seq.next_element()? {
+                    values.push(value);
+                }
+                Ok(values.into())
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                unique_params(de::value::MapAccessDeserializer::new(map)).map(Into::into)
+            }
+        }
+        deserializer.deserialize_any(ValueVisitor).map(Self)
+    }
+}
+
+/// Reads the parameters of an encoding and refuses a key that occurs twice, at any depth.
+fn unique_params<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<serde_json::Map<String, serde_json::Value>, D::Error> {
+    let map: BTreeMap<String, UniqueValue> = unique_map(deserializer)?;
+    Ok(map.into_iter().map(|(key, UniqueValue(value))| (key, value)).collect())
+}
+
 impl Manifest {
     /// Parses a decoded manifest and checks everything that can be checked without the block table.
     ///
     /// # Errors
     /// [`Code::Malformed`] if it is not such JSON or breaks a rule, [`Code::Limit`].
     pub fn parse(json: &[u8], limits: &Limits) -> Result<Self> {
-        let manifest: Self = serde_json::from_slice(json).map_err(|e| malformed(format!("manifest: {e}")))?;
+        let Object(manifest): Object<Self> = serde_json::from_slice(json).map_err(|e| bad_json("manifest", &e))?;
         if manifest.tensors.len() as u64 > u64::from(limits.tensors) {
             return Err(Error::limit("the number of tensors", manifest.tensors.len() as u64, limits.tensors.into()));
         }
@@ -162,6 +237,12 @@ fn to_json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }
 
+/// The parser's message quotes the file: it is escaped and cut short.
+fn bad_json(what: &str, error: &serde_json::Error) -> Error {
+    let message: String = error.to_string().chars().take(200).collect();
+    malformed(format!("{what}: line {}, column {}: {}", error.line(), error.column(), Escaped(&message)))
+}
+
 fn malformed(why: impl Into<String>) -> Error {
     Error::new(Code::Malformed, why)
 }
@@ -172,7 +253,8 @@ impl Tensor {
     /// # Errors
     /// [`Code::Malformed`] if it is not a tensor's description or breaks a rule, [`Code::Limit`].
     pub fn parse(json: &[u8], limits: &Limits) -> Result<Self> {
-        let tensor: Self = serde_json::from_slice(json).map_err(|e| malformed(format!("tensor descriptor: {e}")))?;
+        let Object(tensor): Object<Self> =
+            serde_json::from_slice(json).map_err(|e| bad_json("tensor descriptor", &e))?;
         tensor.check(limits).map_err(|e| e.in_tensor(&tensor.name))?;
         Ok(tensor)
     }
@@ -240,23 +322,32 @@ impl Tensor {
     }
 
     /// Whether the payloads of the data blocks lie next to each other, so that a
-    /// mapped file shows the tensor as one slice: when its only stream is always raw.
+    /// mapped file shows the tensor as one slice: when it is encoded as `plain` and its
+    /// only stream is always `raw`. Such a tensor has at most [`MAX_RUN`] blocks and
+    /// [`MAX_RUN_LEN`] bytes; a larger one names another codec beside `raw`.
+    ///
+    /// [`MAX_RUN`]: crate::limits::MAX_RUN
+    /// [`MAX_RUN_LEN`]: crate::limits::MAX_RUN_LEN
     #[must_use]
     pub fn is_contiguous(&self) -> bool {
+        if self.encoding.name != "plain" {
+            return false;
+        }
         let mut components = self.encoding.components.values();
         let raw_only = matches!(components.next(), Some(Component::Stream(codecs)) if *codecs == ["raw"]);
         raw_only && components.next().is_none()
     }
 
-    fn check(&self, limits: &Limits) -> Result<()> {
+    pub(crate) fn check(&self, limits: &Limits) -> Result<()> {
         if self.name.len() as u64 > u64::from(limits.name_len) {
             return Err(Error::limit("the length of a tensor name", self.name.len() as u64, limits.name_len.into()));
         }
         if self.shape.len() > MAX_RANK {
-            return Err(Error::limit("the number of dimensions", self.shape.len() as u64, MAX_RANK as u64));
+            return Err(malformed(format!("{} dimensions, {MAX_RANK} are allowed", self.shape.len())));
         }
         self.byte_len()?;
-        let block_len = self.block_len();
+        // What an element of an unknown type occupies is not known here.
+        let block_len = if self.known_dtype().is_some() { self.block_len() } else { self.block_elements.min(1) };
         if block_len == 0 || block_len > u64::from(MAX_BLOCK_LEN) {
             return Err(malformed(format!(
                 "blocks of {} elements do not decode to 1 to {MAX_BLOCK_LEN} bytes",
@@ -284,7 +375,7 @@ impl Encoding {
 
     fn check(&self, depth: usize, streams: &mut usize) -> Result<()> {
         if depth > MAX_DEPTH {
-            return Err(Error::limit("the depth of an encoding", depth as u64, MAX_DEPTH as u64));
+            return Err(malformed(format!("encodings nested more than {MAX_DEPTH} deep")));
         }
         for component in self.components.values() {
             match component {
@@ -296,7 +387,7 @@ impl Encoding {
             }
         }
         if *streams > MAX_STREAMS {
-            return Err(Error::limit("the number of streams", *streams as u64, MAX_STREAMS as u64));
+            return Err(malformed(format!("{streams} component streams, {MAX_STREAMS} are allowed")));
         }
         Ok(())
     }

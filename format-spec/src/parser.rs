@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 
-use crate::block::{BlockHeader, BlockKind};
-use crate::bytes::{ALIGNMENT, PAGE, expect_zero};
+use crate::block::{BlockHeader, BlockKind, BlockRecord, RECORD_LEN};
+use crate::bytes::{ALIGNMENT, expect_zero, to_usize};
 use crate::header::{HEADER_LEN, Header};
-use crate::limits::{MAX_BLOCK_LEN, MAX_RUN};
+use crate::layout::Layout;
 use crate::trailer::{TRAILER_LEN, Trailer};
 use crate::{Code, Error, Limits, Result};
 
@@ -13,7 +13,8 @@ use crate::{Code, Error, Limits, Result};
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "a step lives on the stack, one at a time")]
 pub enum Step<'a> {
-    /// Call again with more bytes after these: at least so many in all.
+    /// Call again with more bytes after these: at least so many in all. The number comes
+    /// from the file: let a buffer grow with what is really read, not ahead of it.
     NeedMore(usize),
     /// An item; drop the first `consumed` bytes before the next call.
     Parsed {
@@ -66,19 +67,35 @@ enum State {
 /// A front-to-back parser. It is given bytes in pieces of any size and gives back the
 /// same items and the same errors whatever the pieces are.
 ///
-/// It checks every byte of a file except that the index tells the truth about the
-/// blocks, which is for [`crate::Index`] to know.
+/// It checks every byte of a file, the root digest and the block table's checksum
+/// against the blocks that it saw among them. What needs the manifest's contents or
+/// decoded streams is for [`crate::Index`] and for codecs to check.
 #[derive(Debug)]
 pub struct Parser {
     state: State,
     offset: u64,
     /// Blocks whose header has been read and whose payload has not.
     pending: VecDeque<(u64, BlockHeader)>,
-    /// Zero bytes since the last block, in bytes.
-    padding: u64,
+    layout: Layout,
+    due: Due,
     manifest_offset: Option<u64>,
     table_offset: Option<u64>,
+    /// Of the block table that the blocks so far make.
+    records: crc32fast::Hasher,
+    /// Of what the root digest covers.
+    root: blake3::Hasher,
     limits: Limits,
+}
+
+/// What the next block headers must say.
+#[derive(Debug, Default)]
+struct Due {
+    blocks: u64,
+    literals: u64,
+    literal_len: u64,
+    /// Owner and number of the tensor's next data block.
+    owner: u32,
+    data: u64,
 }
 
 impl Parser {
@@ -89,9 +106,12 @@ impl Parser {
             state: State::Header,
             offset: 0,
             pending: VecDeque::new(),
-            padding: 0,
+            layout: Layout::new(),
+            due: Due::default(),
             manifest_offset: None,
             table_offset: None,
+            records: crc32fast::Hasher::new(),
+            root: blake3::Hasher::new(),
             limits,
         }
     }
@@ -110,7 +130,7 @@ impl Parser {
     /// After an error the parser is of no further use.
     pub fn parse<'a>(&mut self, data: &'a [u8], at_end: bool) -> Result<Step<'a>> {
         let step = match self.state {
-            State::Header => self.parse_header(data),
+            State::Header => self.parse_header(data, at_end),
             State::Blocks => match self.pending.front() {
                 Some(&(block_offset, ref header)) => {
                     let payload = block_offset + u64::from(header.payload_distance);
@@ -127,6 +147,9 @@ impl Parser {
                 .at(self.offset + data.len() as u64)
                 .with_help("fetch the file again; `cmz recover` saves the tensors that are whole")),
             Step::Parsed { consumed, .. } => {
+                if self.offset == 0 || self.manifest_offset.is_some() {
+                    self.root.update(&data[..consumed]);
+                }
                 self.offset += consumed as u64;
                 Ok(step)
             }
@@ -134,100 +157,96 @@ impl Parser {
         }
     }
 
-    fn parse_header<'a>(&mut self, data: &'a [u8]) -> Result<Step<'a>> {
-        match Header::parse(data) {
-            Ok(header) => {
-                self.state = State::Blocks;
-                Ok(Step::Parsed { consumed: HEADER_LEN, item: Item::Header(header) })
-            }
-            Err(e) if e.code() == Code::Truncated => Ok(Step::NeedMore(HEADER_LEN)),
-            Err(e) => Err(e),
+    /// The whole header decides, so that the error does not depend on the pieces.
+    fn parse_header<'a>(&mut self, data: &'a [u8], at_end: bool) -> Result<Step<'a>> {
+        if data.len() < HEADER_LEN && !at_end {
+            return Ok(Step::NeedMore(HEADER_LEN));
         }
+        let header = Header::parse(data)?;
+        self.state = State::Blocks;
+        Ok(Step::Parsed { consumed: HEADER_LEN, item: Item::Header(header) })
     }
 
-    /// Between two blocks: padding to the next multiple of 64, empty units, or a header.
+    /// Between two blocks: padding to the next multiple of 64, or a header.
     fn parse_between<'a>(&mut self, data: &'a [u8]) -> Result<Step<'a>> {
-        let to_boundary = (self.offset.next_multiple_of(ALIGNMENT) - self.offset) as usize;
-        if to_boundary > 0 {
-            return self.parse_padding(to_boundary, data);
+        match self.to_boundary() {
+            0 => self.parse_block(data),
+            padding => self.parse_padding(padding, data),
         }
-        let Some(unit) = data.get(..ALIGNMENT as usize) else { return Ok(Step::NeedMore(ALIGNMENT as usize)) };
-        if unit[0] == 0 {
-            self.padding += ALIGNMENT;
-            if self.padding >= PAGE {
-                return Err(Error::new(Code::Malformed, "a page or more of padding between blocks").at(self.offset));
-            }
-            return self.parse_padding(ALIGNMENT as usize, data);
-        }
-        self.parse_block(data)
     }
 
-    /// Between block headers and the first payload: more headers of the run, or padding.
+    /// From here to the next multiple of 64, in bytes.
+    fn to_boundary(&self) -> u64 {
+        self.offset.next_multiple_of(ALIGNMENT) - self.offset
+    }
+
+    /// Between the headers of a run and its first payload: more headers, or padding.
     fn parse_before<'a>(&mut self, payload: u64, data: &'a [u8]) -> Result<Step<'a>> {
-        let left = payload - self.offset;
         let Some(&first) = data.first() else { return Ok(Step::NeedMore(1)) };
         if first != 0 {
             return self.parse_block(data);
         }
-        if left >= PAGE {
-            return Err(Error::new(Code::Malformed, "a page or more of padding before a payload").at(self.offset));
-        }
-        self.parse_padding(left as usize, data)
+        self.layout.close_run()?;
+        self.parse_padding(payload - self.offset, data)
     }
 
-    fn parse_padding<'a>(&mut self, len: usize, data: &'a [u8]) -> Result<Step<'a>> {
+    fn parse_padding<'a>(&mut self, len: u64, data: &'a [u8]) -> Result<Step<'a>> {
+        let len = to_usize(len)?;
         let Some(bytes) = data.get(..len) else { return Ok(Step::NeedMore(len)) };
         expect_zero(bytes, self.offset)?;
         Ok(Step::Parsed { consumed: len, item: Item::Padding })
     }
 
     fn parse_block<'a>(&mut self, data: &'a [u8]) -> Result<Step<'a>> {
-        if data.len() < ALIGNMENT as usize {
-            return Ok(Step::NeedMore(ALIGNMENT as usize));
-        }
-        let len = BlockHeader::peek_len(data);
-        if data.len() < len && data[..4] == crate::BLOCK_MAGIC {
+        let len = BlockHeader::needed_len(data);
+        if data.len() < len {
             return Ok(Step::NeedMore(len));
         }
         let header = BlockHeader::parse(data, self.offset)?;
-        self.check_block(&header)?;
-        self.padding = 0;
+        self.check_block(&header).map_err(|e| e.at(self.offset))?;
         self.pending.push_back((self.offset, header));
         Ok(Step::Parsed { consumed: len, item: Item::Block { offset: self.offset, header } })
     }
 
     fn check_block(&mut self, header: &BlockHeader) -> Result<()> {
-        let malformed = |why: &str| Error::new(Code::Malformed, format!("block: {why}")).at(self.offset);
-        let limit = match header.kind {
-            BlockKind::Manifest => self.limits.manifest_len,
-            BlockKind::Table => u32::MAX,
-            _ => MAX_BLOCK_LEN,
-        };
-        if header.decoded_len > limit {
-            return Err(
-                Error::limit("the decoded length of a block", header.decoded_len.into(), limit.into()).at(self.offset)
-            );
-        }
-        match header.kind {
-            BlockKind::Manifest if self.manifest_offset.is_none() => self.manifest_offset = Some(self.offset),
-            BlockKind::Table if self.manifest_offset.is_some() => self.table_offset = Some(self.offset),
-            _ if self.manifest_offset.is_none() && header.kind != BlockKind::Table => {}
-            _ => return Err(malformed("manifest, block table and trailer must come last, in this order")),
-        }
-        if let Some(&(offset, ref first)) = self.pending.front() {
-            let (run_offset, run) = self.pending.back().copied().unwrap_or((offset, *first));
-            let expected = run_offset + u64::from(run.payload_distance) + u64::from(run.stored_len);
-            if self.offset + u64::from(header.payload_distance) != expected {
-                return Err(malformed("the payloads of a contiguous run do not follow each other"));
+        match (header.kind, self.manifest_offset) {
+            (BlockKind::Manifest, None) => {
+                self.layout.end(self.offset)?;
+                self.manifest_offset = Some(self.offset);
+                header.check_index_block(&self.limits)
             }
-            if self.pending.len() >= MAX_RUN {
-                return Err(malformed("too many headers before a payload"));
+            (BlockKind::Table, Some(_)) => {
+                self.table_offset = Some(self.offset);
+                header.check_index_block(&self.limits)?;
+                self.check_table(header)
+            }
+            (BlockKind::Manifest | BlockKind::Table, _) | (_, Some(_)) => {
+                Err(malformed("manifest, block table and trailer must come last, in this order"))
+            }
+            (_, None) => {
+                let record = BlockRecord::of(header, self.offset);
+                self.layout.block(&record)?;
+                if self.layout.in_run() {
+                    header.check_raw()?;
+                }
+                self.records.update(&record.to_bytes());
+                self.due.take(header, &self.limits)
             }
         }
-        Ok(())
+    }
+
+    /// The table's checksum is that of the records which the blocks make, or the two disagree.
+    fn check_table(&self, header: &BlockHeader) -> Result<()> {
+        let len = self.due.blocks * RECORD_LEN as u64;
+        if u64::from(header.stored_len) == len && header.crc_stored == self.records.clone().finalize() {
+            return Ok(());
+        }
+        Err(Error::new(Code::Disagreement, "the block headers and the block table disagree")
+            .with_help("the file is damaged: fetch it again"))
     }
 
     fn parse_payload<'a>(&mut self, data: &'a [u8]) -> Result<Step<'a>> {
+        self.layout.close_run()?;
         let Some(&(block_offset, header)) = self.pending.front() else { return Ok(Step::NeedMore(0)) };
         let len = header.stored_len as usize;
         let Some(bytes) = data.get(..len) else { return Ok(Step::NeedMore(len)) };
@@ -240,9 +259,9 @@ impl Parser {
     }
 
     fn parse_trailer<'a>(&mut self, data: &'a [u8], at_end: bool) -> Result<Step<'a>> {
-        let to_boundary = (self.offset.next_multiple_of(ALIGNMENT) - self.offset) as usize;
-        if to_boundary > 0 {
-            return self.parse_padding(to_boundary, data);
+        let padding = self.to_boundary();
+        if padding > 0 {
+            return self.parse_padding(padding, data);
         }
         let Some(bytes) = data.first_chunk::<TRAILER_LEN>() else { return Ok(Step::NeedMore(TRAILER_LEN)) };
         if data.len() > TRAILER_LEN {
@@ -260,7 +279,45 @@ impl Parser {
             )
             .at(self.offset));
         }
+        trailer.check_root_hash(&mut self.root).map_err(|e| e.at(self.offset))?;
         self.state = State::End;
         Ok(Step::Parsed { consumed: TRAILER_LEN, item: Item::Trailer(trailer) })
     }
+}
+
+impl Due {
+    /// Checks owner and ordinal of the next block, and how many blocks and literal bytes there are.
+    fn take(&mut self, header: &BlockHeader, limits: &Limits) -> Result<()> {
+        let (owner, ordinal) = match header.kind {
+            BlockKind::Literal => {
+                self.literals += 1;
+                self.literal_len += u64::from(header.decoded_len);
+                (0, self.literals - 1)
+            }
+            BlockKind::Data => {
+                self.data += 1;
+                (self.owner, self.data - 1)
+            }
+            BlockKind::Descriptor => {
+                (self.owner, self.data) = (header.owner, 0);
+                (self.owner, 0)
+            }
+            _ => (self.owner, 0),
+        };
+        if header.owner != owner || u64::from(header.ordinal) != ordinal {
+            return Err(malformed("its owner or ordinal is not what the blocks before it imply"));
+        }
+        self.blocks += 1;
+        if self.blocks > u64::from(limits.blocks) {
+            return Err(Error::limit("the number of blocks", self.blocks, limits.blocks.into()));
+        }
+        if self.literal_len > limits.literal_len {
+            return Err(Error::limit("the length of the literal bytes", self.literal_len, limits.literal_len));
+        }
+        Ok(())
+    }
+}
+
+fn malformed(why: &str) -> Error {
+    Error::new(Code::Malformed, format!("block: {why}"))
 }

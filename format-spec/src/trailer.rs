@@ -39,6 +39,11 @@ impl Trailer {
         let mut hasher = blake3::Hasher::new();
         hasher.update(header);
         hasher.update(index);
+        self.finish_digest(&mut hasher)
+    }
+
+    /// The root digest, given a hasher that header and index went into.
+    fn finish_digest(&self, hasher: &mut blake3::Hasher) -> [u8; 32] {
         hasher.update(&self.to_bytes()[..ROOTED_LEN]);
         *hasher.finalize().as_bytes()
     }
@@ -48,7 +53,16 @@ impl Trailer {
     /// # Errors
     /// [`Code::Digest`] if the header or the index is not what the writer wrote.
     pub fn check_root(&self, header: &[u8], index: &[u8]) -> Result<()> {
-        if self.digest(header, index) == self.root {
+        self.compare_root(self.digest(header, index))
+    }
+
+    /// Checks the root digest, given a hasher that header and index went into.
+    pub(crate) fn check_root_hash(&self, hasher: &mut blake3::Hasher) -> Result<()> {
+        self.compare_root(self.finish_digest(hasher))
+    }
+
+    fn compare_root(&self, found: [u8; 32]) -> Result<()> {
+        if found == self.root {
             return Ok(());
         }
         Err(Error::new(Code::Digest, "the index does not match the root digest in the trailer")

@@ -1,16 +1,18 @@
 //! Writes a file in one pass.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::io::Write;
 
-use crate::block::{BlockHeader, BlockKind, BlockRecord, EncodedBlock, RECORD_LEN, StreamList};
-use crate::bytes::{ALIGNMENT, LARGE_PAYLOAD, PAGE, crc32, pack_section};
+use crate::block::{BlockHeader, BlockKind, BlockRecord, EncodedBlock, StreamList};
+use crate::bytes::{ALIGNMENT, UNIT, ZEROS, crc32, pack_section, to_usize};
 use crate::header::{HEADER_LEN, Header};
-use crate::limits::{MAX_BLOCK_LEN, MAX_RUN};
-use crate::manifest::{Manifest, Segment, Source, Tensor};
+use crate::index::Index;
+use crate::layout::run_alignment;
+use crate::limits::{MAX_BLOCK_LEN, MAX_RUN, MAX_RUN_LEN};
+use crate::manifest::{Manifest, Source, Tensor};
 use crate::parser::Item;
 use crate::trailer::Trailer;
-use crate::{Code, Error, Result, codec_id};
+use crate::{Code, Error, Limits, Result, codec_id};
 
 /// Literal bytes that go into one block, at most.
 pub const LITERAL_BLOCK_LEN: u64 = 1 << 20;
@@ -50,20 +52,63 @@ impl PlannedSegment {
     pub fn blocks(&self) -> u64 {
         match self {
             Self::Literal(len) => len.div_ceil(LITERAL_BLOCK_LEN),
-            Self::Tensor { tensor, byte_len, shared } => 1 + u64::from(*shared) + tensor.block_count(*byte_len),
+            Self::Tensor { tensor, byte_len, shared } => {
+                tensor.block_count(*byte_len).saturating_add(1 + u64::from(*shared))
+            }
         }
     }
 
     fn check(&self) -> Result<()> {
         let Self::Tensor { tensor, byte_len, .. } = self else { return Ok(()) };
-        let sound = tensor.byte_len()?.is_none_or(|len| len == *byte_len)
-            && (1..=u64::from(MAX_BLOCK_LEN)).contains(&tensor.block_len())
-            && (!tensor.is_contiguous() || tensor.block_count(*byte_len) <= MAX_RUN as u64);
-        if sound {
-            return Ok(());
+        let refuse = |why: &str| {
+            Err(Error::new(Code::InvalidArgument, format!("planned tensor: {why}")).in_tensor(&tensor.name))
+        };
+        if let Err(e) = tensor.check(&Limits::default()) {
+            return refuse(e.message());
         }
-        Err(Error::new(Code::InvalidArgument, "planned sizes do not fit the format").in_tensor(&tensor.name))
+        if tensor.byte_len()?.is_some_and(|len| len != *byte_len) {
+            return refuse("its length is not what its shape needs");
+        }
+        if !(1..=u64::from(MAX_BLOCK_LEN)).contains(&tensor.block_len()) {
+            return refuse("blocks of a length that the format does not have");
+        }
+        if tensor.to_json().len() > MAX_BLOCK_LEN as usize {
+            return refuse("a description longer than a block");
+        }
+        if tensor.is_contiguous() && (tensor.block_count(*byte_len) > MAX_RUN as u64 || *byte_len > MAX_RUN_LEN) {
+            return refuse("too large to be contiguous: name another codec beside raw");
+        }
+        Ok(())
     }
+}
+
+/// Checks a whole plan: every segment, unique names, and totals that readers accept by default.
+fn check_plan(plan: &Plan) -> Result<()> {
+    plan.iter().try_for_each(PlannedSegment::check)?;
+    let mut names = HashSet::new();
+    for segment in plan {
+        if let PlannedSegment::Tensor { tensor, .. } = segment
+            && !names.insert(tensor.name.as_str())
+        {
+            return Err(
+                Error::new(Code::InvalidArgument, "two planned tensors have the same name").in_tensor(&tensor.name)
+            );
+        }
+    }
+    let limits = Limits::default();
+    let sum = |count: fn(&PlannedSegment) -> u64| plan.iter().map(count).fold(0, u64::saturating_add);
+    let literal_len = sum(|segment| if let PlannedSegment::Literal(len) = segment { *len } else { 0 });
+    for (what, planned, most) in [
+        ("blocks", sum(PlannedSegment::blocks), limits.blocks.into()),
+        ("tensors", names.len() as u64, limits.tensors.into()),
+        ("literal bytes", literal_len, limits.literal_len),
+    ] {
+        if planned > most {
+            let message = format!("{planned} planned {what}, readers accept {most}");
+            return Err(Error::new(Code::InvalidArgument, message));
+        }
+    }
+    Ok(())
 }
 
 /// What the writer expects next.
@@ -91,6 +136,9 @@ pub enum Next<'a> {
 }
 
 /// Writes a file in one pass to anything that takes bytes.
+///
+/// After an error of the sink the writer is of no further use: what reached the sink
+/// can be gone on with by [`Writer::resume`].
 #[derive(Debug)]
 pub struct Writer<W> {
     sink: W,
@@ -127,7 +175,7 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// As [`Self::new`].
     pub fn resume(sink: W, header: &Header, plan: Plan) -> Result<Self> {
-        plan.iter().try_for_each(PlannedSegment::check)?;
+        check_plan(&plan)?;
         let mut writer = Self {
             sink,
             offset: HEADER_LEN as u64,
@@ -142,6 +190,11 @@ impl<W: Write> Writer<W> {
         };
         writer.skip_finished_segments();
         Ok(writer)
+    }
+
+    /// The sink, for example to cut it to what [`Self::end_replay`] returns.
+    pub fn sink_mut(&mut self) -> &mut W {
+        &mut self.sink
     }
 
     /// Offset of the next byte to be written, in bytes.
@@ -165,7 +218,7 @@ impl<W: Write> Writer<W> {
                 _ => {
                     let ordinal = self.block - 1 - u64::from(*shared);
                     let decoded_len = (byte_len - ordinal * tensor.block_len()).min(tensor.block_len());
-                    Next::Data { tensor, ordinal: ordinal as u32, decoded_len: decoded_len as u32 }
+                    Next::Data { tensor, ordinal: fitting(ordinal), decoded_len: fitting(decoded_len) }
                 }
             },
         }
@@ -226,7 +279,7 @@ impl<W: Write> Writer<W> {
 
     fn pad_to(&mut self, alignment: u64) -> Result<()> {
         let padding = self.offset.next_multiple_of(alignment) - self.offset;
-        self.write(&[0; PAGE as usize][..padding as usize])
+        self.write(&ZEROS[..to_usize(padding)?])
     }
 
     fn write_header(&mut self, header: &BlockHeader) -> Result<()> {
@@ -239,7 +292,11 @@ impl<W: Write> Writer<W> {
     }
 
     fn write_block(&mut self, kind: BlockKind, block: &EncodedBlock) -> Result<()> {
+        if matches!(self.next(), Next::Data { tensor, .. } if tensor.is_contiguous()) {
+            return Err(Error::new(Code::InvalidArgument, "a contiguous tensor is next, not a block"));
+        }
         let header = self.expect(kind, block)?;
+        check_payload(&header, block)?;
         self.pad_to(ALIGNMENT)?;
         self.announce(header, self.offset);
         self.advance(1);
@@ -310,18 +367,16 @@ impl<W: Write> Writer<W> {
         };
         self.pad_to(ALIGNMENT)?;
         let header_len = crate::block_header_len(1) as u64;
-        let first_payload = (self.offset + header_len * checksums.len() as u64)
-            .next_multiple_of(if byte_len >= LARGE_PAYLOAD { PAGE } else { ALIGNMENT });
+        let first_payload =
+            (self.offset + header_len * checksums.len() as u64).next_multiple_of(run_alignment(byte_len));
         for (i, &crc) in checksums.iter().enumerate() {
             let start = i as u64 * block_len;
-            let len = (byte_len - start).min(block_len) as u32;
+            let len = fitting((byte_len - start).min(block_len));
             let header = BlockHeader {
                 kind: BlockKind::Data,
-                ordinal: i as u32,
+                ordinal: fitting(i as u64),
                 owner,
-                payload_distance: (first_payload + start - self.offset)
-                    .try_into()
-                    .map_err(|_| Error::limit("the length of a contiguous run", byte_len, u32::MAX.into()))?,
+                payload_distance: fitting(first_payload + start - self.offset),
                 stored_len: len,
                 decoded_len: len,
                 crc_stored: crc,
@@ -339,8 +394,8 @@ impl<W: Write> Writer<W> {
         let next = self.table.len() - self.announced.len();
         match self.table.get(next) {
             Some(record) if record.payload_offset() > self.offset => {
-                let padding = (record.payload_offset() - self.offset) as usize;
-                self.write(&[0; PAGE as usize][..padding])
+                let padding = to_usize(record.payload_offset() - self.offset)?;
+                self.write(&ZEROS[..padding])
             }
             _ => Ok(()),
         }
@@ -365,38 +420,69 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Takes note of an item that is in the sink already.
+    /// Takes note of an item that is in the sink already. Manifest, block table and
+    /// trailer are not kept: [`Self::finish`] writes them again.
     ///
     /// # Errors
     /// [`Code::OtherPartial`] if the item is not what the plan says comes next.
     pub fn replay(&mut self, item: &Item<'_>) -> Result<()> {
+        let other = |offset| Error::new(Code::OtherPartial, "the unfinished file holds other blocks").at(offset);
         match item {
+            Item::Header(header) if header.to_bytes() != self.header => Err(other(0)),
+            Item::Block { offset, header } | Item::Payload { block_offset: offset, header, .. }
+                if matches!(header.kind, BlockKind::Manifest | BlockKind::Table) =>
+            {
+                if matches!(self.next(), Next::Nothing) { Ok(()) } else { Err(other(*offset)) }
+            }
             Item::Block { offset, header } => {
-                let block = EncodedBlock {
-                    streams: header.streams,
-                    payload: Vec::new(),
-                    decoded_len: header.decoded_len,
-                    crc_stored: header.crc_stored,
-                    crc_decoded: header.crc_decoded,
-                };
-                let due = std::mem::take(&mut self.announced);
-                let planned = self.expect(header.kind, &block);
-                self.announced = due;
-                let same = planned.is_ok_and(|p| (p.ordinal, p.owner) == (header.ordinal, header.owner));
-                if !same {
-                    return Err(Error::new(Code::OtherPartial, "the unfinished file holds other blocks").at(*offset));
+                if !self.is_planned(header, *offset) {
+                    return Err(other(*offset));
                 }
                 self.announce(*header, *offset);
                 self.advance(1);
                 self.offset = offset + header.header_len() as u64;
+                Ok(())
             }
             Item::Payload { block_offset, header, .. } => {
                 self.announced.pop_front();
                 self.offset = block_offset + u64::from(header.payload_distance) + u64::from(header.stored_len);
+                Ok(())
             }
-            Item::Header(_) | Item::Padding | Item::Trailer(_) | Item::End => {}
+            Item::Header(_) | Item::Padding | Item::Trailer(_) | Item::End => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Whether this writer would write this header here, as far as it can know.
+    fn is_planned(&mut self, header: &BlockHeader, offset: u64) -> bool {
+        let block = EncodedBlock {
+            streams: header.streams,
+            payload: Vec::new(),
+            decoded_len: header.decoded_len,
+            crc_stored: header.crc_stored,
+            crc_decoded: header.crc_decoded,
+        };
+        // The headers of a run come one after the other, before any payload.
+        let due = std::mem::take(&mut self.announced);
+        let planned = self.expect(header.kind, &block);
+        let distance = match (self.next(), self.plan.get(self.segment)) {
+            (Next::Data { tensor, ordinal, .. }, Some(PlannedSegment::Tensor { byte_len, .. }))
+                if tensor.is_contiguous() =>
+            {
+                let start = u64::from(ordinal) * tensor.block_len();
+                let headers = (tensor.block_count(*byte_len) - u64::from(ordinal)) * header.header_len() as u64;
+                (offset + headers).next_multiple_of(run_alignment(*byte_len)) + start - offset
+            }
+            _ => header.header_len() as u64,
+        };
+        let described = match self.next() {
+            Next::Descriptor(tensor) => crc32(&tensor.to_json()) == header.crc_decoded,
+            _ => true,
+        };
+        self.announced = due;
+        described
+            && offset == self.offset.next_multiple_of(ALIGNMENT)
+            && u64::from(header.payload_distance) == distance
+            && planned.is_ok_and(|p| (p.ordinal, p.owner) == (header.ordinal, header.owner))
     }
 
     /// Ends the replay: drops headers that cannot be kept without their payload. Returns
@@ -445,28 +531,24 @@ impl<W: Write> Writer<W> {
                 PlannedSegment::Literal(_) => None,
             })
             .collect();
-        let json = Manifest { generator: generator.to_owned(), source, metadata, tensors }.to_json();
-        let (codec, packed) = pack_section(&json);
+        let manifest = Manifest { generator: generator.to_owned(), source, metadata, tensors };
+        let json = manifest.to_json();
+        let limits = Limits::default();
+        if json.len() > limits.manifest_len as usize {
+            return Err(Error::limit("the manifest's length", json.len() as u64, limits.manifest_len.into()));
+        }
         self.pad_to(ALIGNMENT)?;
         let manifest_offset = self.offset;
+        let (codec, packed) = pack_section(&json);
         let mut index = section(BlockKind::Manifest, &EncodedBlock::single(codec, packed, &json));
         let table_offset = manifest_offset + index.len() as u64;
-        let mut records = vec![0; RECORD_LEN * self.table.len()];
-        for (record, bytes) in self.table.iter().zip(records.chunks_exact_mut(RECORD_LEN)) {
-            record.write(bytes);
-        }
-        let crc = crc32(&records);
-        let len = records.len() as u32;
-        index.extend(section(
-            BlockKind::Table,
-            &EncodedBlock {
-                streams: StreamList::one(codec_id::RAW, len),
-                payload: records,
-                decoded_len: len,
-                crc_stored: crc,
-                crc_decoded: crc,
-            },
-        ));
+        let records: Vec<u8> = self.table.iter().flat_map(|record| record.to_bytes()).collect();
+        let records = EncodedBlock::single(codec_id::RAW, records.clone(), &records);
+        index.extend(section(BlockKind::Table, &records));
+        // What a reader would refuse is refused before it is written.
+        let table = std::mem::take(&mut self.table);
+        Index::assemble(Header::parse(&self.header)?, [0; 32], 0, manifest, table, &limits)
+            .map_err(|e| Error::new(Code::InvalidArgument, format!("a reader would refuse the file: {e}")))?;
         let trailer = Trailer::new(manifest_offset, table_offset, &self.header, &index);
         self.write(&index)?;
         self.write(&trailer.to_bytes())?;
@@ -475,13 +557,29 @@ impl<W: Write> Writer<W> {
     }
 }
 
+/// A number that [`check_plan`] or [`check_payload`] keeps below 2^32.
+fn fitting(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// Checks that an encoder's block is what its stream list says.
+fn check_payload(header: &BlockHeader, block: &EncodedBlock) -> Result<()> {
+    if block.payload.len() as u64 != block.streams.payload_len() {
+        return Err(Error::new(Code::InvalidArgument, "the payload is not as long as its streams"));
+    }
+    header
+        .split(&block.payload)
+        .and_then(|_| BlockRecord::of(header, 0).check_lengths())
+        .map_err(|e| Error::new(Code::InvalidArgument, format!("a reader would refuse the block: {e}")))
+}
+
 fn block_header(kind: BlockKind, ordinal: u32, owner: u32, block: &EncodedBlock) -> BlockHeader {
     BlockHeader {
         kind,
         ordinal,
         owner,
-        payload_distance: crate::block_header_len(block.streams.len()) as u32,
-        stored_len: block.streams.payload_len() as u32,
+        payload_distance: fitting(crate::block_header_len(block.streams.len()) as u64),
+        stored_len: fitting(block.streams.payload_len()),
         decoded_len: block.decoded_len,
         crc_stored: block.crc_stored,
         crc_decoded: block.crc_decoded,
@@ -494,20 +592,6 @@ fn section(kind: BlockKind, block: &EncodedBlock) -> Vec<u8> {
     let mut bytes = Vec::new();
     block_header(kind, 0, 0, block).write(&mut bytes);
     bytes.extend_from_slice(&block.payload);
-    bytes.resize(bytes.len().next_multiple_of(ALIGNMENT as usize), 0);
+    bytes.resize(bytes.len().next_multiple_of(UNIT), 0);
     bytes
-}
-
-/// The segments of a source, as the manifest states them, for a plan.
-#[must_use]
-pub fn source_segments(plan: &Plan) -> Vec<Segment> {
-    let mut segments: Vec<Segment> = Vec::new();
-    for planned in plan {
-        match (planned, segments.last_mut()) {
-            (PlannedSegment::Literal(len), _) => segments.push(Segment::Literal(*len)),
-            (PlannedSegment::Tensor { .. }, Some(Segment::Tensors(n))) => *n += 1,
-            (PlannedSegment::Tensor { .. }, _) => segments.push(Segment::Tensors(1)),
-        }
-    }
-    segments
 }

@@ -9,19 +9,16 @@ use std::thread;
 
 use cmz_format::{
     BlockKind, Code, EncodedBlock, Error, Header as CmzHeader, Item, Limits, Plan, PlannedSegment, Result, Source,
-    VERSION, Writer, crc32, source_segments,
+    VERSION, Writer, crc32,
 };
 
 use super::plan::{Job, Work, jobs, source_ranges};
-use super::{CHUNK, Phase, Progress, Target, parse_items, sha256_of};
+use super::{CHUNK, GENERATOR, Phase, Progress, Target, parse_items, sha256_of};
 use crate::array::StoredArray;
 use crate::choose::{EncodeOptions, choose};
 use crate::io::{IoMode, PlainFile, ReadAt};
 use crate::safetensors::Header;
 use crate::{Archive, OpenOptions, Scratch, lock, pipeline};
-
-/// What goes into a file's `generator`.
-const GENERATOR: &str = concat!("cmz ", env!("CARGO_PKG_VERSION"));
 
 /// How a file is compressed.
 #[derive(Clone, Debug)]
@@ -81,12 +78,7 @@ pub fn compress(
         digest.join().map_err(|_| Error::new(Code::Io, "the hashing thread failed"))?
     })
     .map_err(in_source)?;
-    let manifest_source = Source {
-        kind: "safetensors".to_owned(),
-        len: source.byte_len(),
-        sha256: sha256.clone(),
-        segments: source_segments(&plan),
-    };
+    let manifest_source = Source { kind: "safetensors".to_owned(), len: source.byte_len(), sha256: sha256.clone() };
     let tensors = header.tensors.len();
     writer.finish(GENERATOR, Some(manifest_source), header.metadata).map_err(|e| e.in_file(target.partial()))?;
     let len = target.file().metadata().map_err(|e| Error::io("cannot get the file's size", e))?.len();

@@ -12,6 +12,7 @@ mod compress;
 mod decompress;
 mod plan;
 mod recover;
+mod scan;
 mod target;
 mod verify;
 
@@ -55,6 +56,9 @@ pub trait Progress: Sync {
 }
 
 impl Progress for () {}
+
+/// What goes into a file's `generator`.
+const GENERATOR: &str = concat!("cmz ", env!("CARGO_PKG_VERSION"));
 
 /// Bytes read at a time by sequential passes.
 const CHUNK: usize = 1 << 20;

@@ -10,8 +10,9 @@ use arrayvec::ArrayVec;
 use cmz_format::Dtype;
 
 use crate::Scratch;
-use crate::stream::{StreamError, Width};
+use crate::stream::{Level, StreamError, Width};
 
+pub mod float_joint;
 pub mod float_planes;
 pub mod plain;
 
@@ -87,5 +88,22 @@ pub trait Encoding: fmt::Debug + Send + Sync {
     ) -> Option<Result<(), StreamError>> {
         let _ = (array, streams, scratch, data);
         None
+    }
+
+    /// Splits `data` and encodes its components with the stream codecs `codecs`, ids in
+    /// the order of the components, in one pass, where this encoding has a faster way for
+    /// them. Appends to `streams` the same bytes as [`Self::split`] and the codecs would;
+    /// does nothing and returns `false` if there is no such way.
+    fn encode_fused(
+        &self,
+        array: Array,
+        data: &[u8],
+        codecs: &[u16],
+        level: Level,
+        scratch: &mut Scratch,
+        streams: &mut [Vec<u8>],
+    ) -> bool {
+        let _ = (array, data, codecs, level, scratch, streams);
+        false
     }
 }

@@ -6,9 +6,19 @@
 
 use std::fmt;
 
+pub use histogram::Histogram;
+
 use crate::Scratch;
 
+pub mod bitpack;
+mod counter;
+mod histogram;
+pub mod huffman;
+#[cfg(test)]
+pub(crate) mod laws;
+pub mod rans;
 pub mod raw;
+mod symbol_set;
 pub mod tiered;
 pub mod zstd;
 
@@ -90,6 +100,13 @@ pub trait StreamCodec: fmt::Debug + Send + Sync {
     /// Every array of symbols of a supported width, an empty one too, can be coded. The
     /// bytes depend on the arguments alone. Bits above `width` must be zero.
     fn encode(&self, symbols: &[u8], width: Width, level: Level, scratch: &mut Scratch, out: &mut Vec<u8>);
+
+    /// About how long the stream of an array with these counts is, in bytes; `None` if only
+    /// encoding tells.
+    fn estimate(&self, histogram: &Histogram) -> Option<u64> {
+        let _ = histogram;
+        None
+    }
 
     /// Decodes `stream` into exactly `symbols`, whose length is known to the caller.
     ///

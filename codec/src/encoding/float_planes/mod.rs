@@ -2,8 +2,20 @@
 
 use cmz_format::Dtype;
 
-use super::{Array, Component, Components, Element, Encoding};
-use crate::stream::Width;
+use super::{Array, Component, Components, Element, Encoding, StreamRef};
+use crate::Scratch;
+use crate::stream::tiered::Path;
+use crate::stream::{Level, StreamError, Width};
+
+mod fused;
+mod planes;
+#[cfg(test)]
+mod speed;
+#[cfg(test)]
+mod tests;
+mod versions;
+
+use versions::Version;
 
 /// The `float_planes` encoding.
 #[derive(Debug)]
@@ -55,6 +67,31 @@ impl Layout {
     }
 }
 
+impl FloatPlanes {
+    /// [`Encoding::decode_fused`] on a stated path.
+    pub fn decode_fused_on(
+        path: Path,
+        array: Array,
+        streams: &[StreamRef<'_>],
+        scratch: &mut Scratch,
+        data: &mut [u8],
+    ) -> Option<Result<(), StreamError>> {
+        fused::decode(path, array, streams, scratch, data)
+    }
+
+    /// [`Encoding::encode_fused`] on a stated path.
+    pub fn encode_fused_on(
+        path: Path,
+        array: Array,
+        data: &[u8],
+        codecs: &[u16],
+        scratch: &mut Scratch,
+        streams: &mut [Vec<u8>],
+    ) -> bool {
+        fused::encode(path, array, data, codecs, scratch, streams)
+    }
+}
+
 impl Encoding for FloatPlanes {
     fn name(&self) -> &'static str {
         "float_planes"
@@ -71,58 +108,34 @@ impl Encoding for FloatPlanes {
     }
 
     fn split(&self, array: Array, data: &[u8], components: &mut [&mut [u8]]) {
-        match (Layout::of(array.element), components) {
-            (Some(Layout::Bytes(k)), [exponent, rest, planes @ ..]) => {
-                for (i, bytes) in data.chunks_exact(k).enumerate() {
-                    let (top, next) = (bytes[k - 1], bytes[k - 2]);
-                    exponent[i] = top & 0x7f | next & 0x80;
-                    rest[i] = top & 0x80 | next & 0x7f;
-                    for (plane, &byte) in planes.iter_mut().zip(bytes[..k - 2].iter().rev()) {
-                        plane[i] = byte;
-                    }
-                }
-            }
-            (Some(Layout::Half), [exponent, rest, low]) => {
-                for (i, bytes) in data.chunks_exact(2).enumerate() {
-                    let v = u16::from_le_bytes([bytes[0], bytes[1]]);
-                    exponent[i] = (v >> 10 & 0x1f) as u8;
-                    rest[i] = ((v >> 15) << 2 | (v >> 8 & 3)) as u8;
-                    low[i] = bytes[0];
-                }
-            }
-            (Some(Layout::Byte { mantissa }), [exponent, rest]) => {
-                for (i, &v) in data.iter().enumerate() {
-                    exponent[i] = (v & 0x7f) >> mantissa;
-                    rest[i] = (v >> 7) << mantissa | v & ((1 << mantissa) - 1);
-                }
-            }
-            _ => unreachable!("components() gave this array other components"),
-        }
+        let layout = Layout::of(array.element).expect("components() gave this array components");
+        Version::best().split(layout, data, components);
     }
 
     fn join(&self, array: Array, components: &[&[u8]], data: &mut [u8]) {
-        match (Layout::of(array.element), components) {
-            (Some(Layout::Bytes(k)), [exponent, rest, planes @ ..]) => {
-                for (i, bytes) in data.chunks_exact_mut(k).enumerate() {
-                    bytes[k - 1] = exponent[i] & 0x7f | rest[i] & 0x80;
-                    bytes[k - 2] = exponent[i] & 0x80 | rest[i] & 0x7f;
-                    for (plane, byte) in planes.iter().zip(bytes[..k - 2].iter_mut().rev()) {
-                        *byte = plane[i];
-                    }
-                }
-            }
-            (Some(Layout::Half), [exponent, rest, low]) => {
-                for (i, bytes) in data.chunks_exact_mut(2).enumerate() {
-                    bytes[0] = low[i];
-                    bytes[1] = (rest[i] & 4) << 5 | exponent[i] << 2 | rest[i] & 3;
-                }
-            }
-            (Some(Layout::Byte { mantissa }), [exponent, rest]) => {
-                for (i, byte) in data.iter_mut().enumerate() {
-                    *byte = (rest[i] >> mantissa) << 7 | exponent[i] << mantissa | rest[i] & ((1 << mantissa) - 1);
-                }
-            }
-            _ => unreachable!("components() gave this array other components"),
-        }
+        let layout = Layout::of(array.element).expect("components() gave this array components");
+        Version::best().join(layout, components, data);
+    }
+
+    fn decode_fused(
+        &self,
+        array: Array,
+        streams: &[StreamRef<'_>],
+        scratch: &mut Scratch,
+        data: &mut [u8],
+    ) -> Option<Result<(), StreamError>> {
+        Self::decode_fused_on(Path::best(), array, streams, scratch, data)
+    }
+
+    fn encode_fused(
+        &self,
+        array: Array,
+        data: &[u8],
+        codecs: &[u16],
+        _: Level,
+        scratch: &mut Scratch,
+        streams: &mut [Vec<u8>],
+    ) -> bool {
+        Self::encode_fused_on(Path::best(), array, data, codecs, scratch, streams)
     }
 }

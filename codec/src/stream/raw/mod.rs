@@ -1,6 +1,6 @@
 //! `raw`: symbols as they lie in memory. See `SPEC.md` in this folder.
 
-use super::{Level, StreamCodec, StreamError, Width};
+use super::{Histogram, Level, StreamCodec, StreamError, Width};
 use crate::Scratch;
 
 /// The `raw` stream codec.
@@ -22,6 +22,10 @@ impl StreamCodec for Raw {
 
     fn encode(&self, symbols: &[u8], _: Width, _: Level, _: &mut Scratch, out: &mut Vec<u8>) {
         out.extend_from_slice(symbols);
+    }
+
+    fn estimate(&self, histogram: &Histogram) -> Option<u64> {
+        Some(histogram.total() * histogram.width().bytes() as u64)
     }
 
     fn decode(&self, stream: &[u8], width: Width, _: &mut Scratch, symbols: &mut [u8]) -> Result<(), StreamError> {

@@ -35,7 +35,7 @@ impl StreamCodec for Zstd {
         let start = out.len();
         let zstd_level = match level {
             Level::Fast => 3,
-            Level::Max => 19,
+            Level::Max => 9,
         };
         compressor.set_compression_level(zstd_level).expect("a level that zstd has");
         out.resize(start + zstd_safe::compress_bound(symbols.len()), 0);

@@ -1,0 +1,193 @@
+//! Decoder of the `rans` codec: the tables, the choice of a path, and the path for
+//! every machine.
+
+use super::header::{Parts, Tiles, symbol_count, tile_count};
+use super::model::Model;
+use super::{GRANULE, GROUP, LANES, LOWER, SCALE, SCALE_BITS, STATES_LEN};
+use crate::Scratch;
+use crate::stream::{StreamError, Width};
+
+#[cfg(target_arch = "x86_64")]
+use super::avx512::{Avx512, Packed};
+
+/// The tables of one stream, reused from stream to stream.
+#[derive(Default)]
+pub(super) struct Tables {
+    model: Model,
+    slots: Slots,
+    #[cfg(target_arch = "x86_64")]
+    packed: Packed,
+}
+
+/// What each value of a state's low bits means.
+#[derive(Default)]
+pub(super) struct Slots {
+    /// Frequency, and above it in the word the place inside the symbol's interval.
+    steps: Vec<u32>,
+    symbols: Vec<u16>,
+}
+
+impl Slots {
+    fn fill(&mut self, model: &Model) {
+        self.steps.resize(SCALE as usize, 0);
+        self.symbols.resize(SCALE as usize, 0);
+        for (symbol, frequency, start) in model.intervals() {
+            let interval = start as usize..(start + frequency) as usize;
+            self.symbols[interval.clone()].fill(symbol);
+            for (place, step) in (0..).zip(&mut self.steps[interval]) {
+                *step = frequency | place << 16;
+            }
+        }
+    }
+}
+
+/// A tile in the middle of being decoded.
+#[derive(Clone, Copy)]
+pub(super) struct Cursor {
+    pub(super) states: [u32; LANES],
+    /// The next word, in bytes of the payload.
+    pub(super) at: usize,
+    /// The tile's end, in bytes of the payload.
+    end: usize,
+}
+
+impl Cursor {
+    /// The start of tile `t`.
+    pub(super) fn of(tiles: &Tiles<'_>, t: usize) -> Result<Self, StreamError> {
+        let range = tiles.range(t)?;
+        let (states, _) = tiles.payload[range.clone()].as_chunks::<4>();
+        let states: [u32; LANES] = std::array::from_fn(|lane| u32::from_le_bytes(states[lane]));
+        if states.iter().any(|&state| state < LOWER) {
+            return Err(StreamError::Invalid("a state is too small"));
+        }
+        Ok(Self { states, at: range.start + STATES_LEN, end: range.end })
+    }
+
+    /// Fails unless the tile has ended as an encoder ends it.
+    pub(super) fn finish(&self, payload: &[u8]) -> Result<(), StreamError> {
+        if self.states != [LOWER; LANES] {
+            return Err(StreamError::Invalid("a state does not end where it began"));
+        }
+        match self.end.checked_sub(self.at) {
+            Some(0) => Ok(()),
+            Some(2) if payload[self.at..self.end] == [0, 0] => Ok(()),
+            Some(2) => Err(StreamError::Invalid("padding is not zero")),
+            _ => Err(StreamError::Length),
+        }
+    }
+}
+
+/// Decodes `stream` into `symbols`.
+pub(super) fn decode(
+    stream: &[u8],
+    width: Width,
+    scratch: &mut Scratch,
+    symbols: &mut [u8],
+) -> Result<(), StreamError> {
+    let mut tables = scratch.take::<Tables>();
+    let result = decode_with(&mut tables, stream, width, symbols, true);
+    scratch.put(tables);
+    result
+}
+
+/// Decodes with the widest instructions there are, or without any.
+pub(super) fn decode_with(
+    tables: &mut Tables,
+    stream: &[u8],
+    width: Width,
+    symbols: &mut [u8],
+    simd: bool,
+) -> Result<(), StreamError> {
+    let n = symbol_count(symbols.len(), width)?;
+    let parts = Parts::of(stream)?;
+    tables.model.read(parts.table, width)?;
+    let tiles = parts.tiles(tile_count(n, parts.tile, tables.model.symbols.len())?)?;
+    if let [only] = tables.model.symbols[..] {
+        fill(only, width, symbols);
+        return Ok(());
+    }
+    if n == 0 {
+        return Ok(());
+    }
+    tables.slots.fill(&tables.model);
+    #[cfg(target_arch = "x86_64")]
+    if simd
+        && let Some(avx512) = Avx512::new()
+        && tables.packed.fill(&tables.model, width)
+    {
+        return avx512.decode(&tables.packed, &tables.slots, &tiles, parts.tile, width, symbols);
+    }
+    let _ = simd;
+    for (t, tile) in symbols.chunks_mut(parts.tile * width.bytes()).enumerate() {
+        let mut cursor = Cursor::of(&tiles, t)?;
+        decode_tail(&tables.slots, tiles.payload, &mut cursor, width, tile);
+        cursor.finish(tiles.payload)?;
+    }
+    Ok(())
+}
+
+fn fill(symbol: u16, width: Width, symbols: &mut [u8]) {
+    if width.bytes() == 1 {
+        symbols.fill(symbol as u8);
+    } else {
+        symbols.as_chunks_mut().0.fill(symbol.to_le_bytes());
+    }
+}
+
+/// Decodes what is left of a tile, from the start of a group on, into `rest`.
+pub(super) fn decode_tail(slots: &Slots, payload: &[u8], cursor: &mut Cursor, width: Width, rest: &mut [u8]) {
+    if width.bytes() == 1 {
+        decode_tail_of(slots, payload, cursor, rest.as_chunks_mut().0, |symbol| [symbol as u8]);
+    } else {
+        decode_tail_of(slots, payload, cursor, rest.as_chunks_mut().0, u16::to_le_bytes);
+    }
+}
+
+fn decode_tail_of<T: Copy>(
+    slots: &Slots,
+    payload: &[u8],
+    cursor: &mut Cursor,
+    rest: &mut [T],
+    put: impl Fn(u16) -> T + Copy,
+) {
+    let (Ok(steps), Ok(symbols)) = (slots.steps[..].try_into(), slots.symbols[..].try_into()) else { return };
+    let slots = (steps, symbols);
+    for group in rest.chunks_mut(GROUP) {
+        for k in 0..GRANULE {
+            if let Ok(group) = <&mut [T; GROUP]>::try_from(&mut *group) {
+                for lane in 0..LANES {
+                    group[lane * GRANULE + k] = put(step(slots, payload, cursor, lane));
+                }
+            } else {
+                for (lane, granule) in group.chunks_mut(GRANULE).enumerate() {
+                    if let Some(place) = granule.get_mut(k) {
+                        *place = put(step(slots, payload, cursor, lane));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Decodes one symbol of one lane. Words behind the payload count as zero; that the
+/// tile is too short then shows in [`Cursor::finish`].
+#[inline(always)]
+fn step(
+    (steps, symbols): (&[u32; SCALE as usize], &[u16; SCALE as usize]),
+    payload: &[u8],
+    cursor: &mut Cursor,
+    lane: usize,
+) -> u16 {
+    let state = cursor.states[lane];
+    let slot = (state % SCALE) as usize;
+    let step = steps[slot];
+    let state = (step & 0xffff) * (state >> SCALE_BITS) + (step >> 16);
+    let word = match payload.get(cursor.at..).and_then(<[u8]>::first_chunk) {
+        Some(&word) => u32::from(u16::from_le_bytes(word)),
+        None => 0,
+    };
+    let short = state < LOWER;
+    cursor.states[lane] = if short { state << 16 | word } else { state };
+    cursor.at += 2 * usize::from(short);
+    symbols[slot]
+}

@@ -1,0 +1,171 @@
+//! Encoder of the `rans` codec.
+
+use super::model::Model;
+use super::{GRANULE, GROUP, LANES, LOWER, SCALE, SCALE_BITS, STATES_LEN};
+use crate::Scratch;
+use crate::stream::counter::{Counter, value};
+use crate::stream::{Level, Width};
+
+#[cfg(target_arch = "x86_64")]
+use super::avx512_encode::Avx512;
+
+/// Tiles that are encoded side by side.
+pub(super) const SIDE_BY_SIDE: usize = 4;
+/// Fixed point of the reciprocals. States are below `frequency << 20` where they are
+/// divided, which makes the quotients exact and the products fit 64 bits.
+const RECIPROCAL_BITS: u32 = 44;
+
+/// What encoding a symbol takes.
+#[derive(Clone, Copy, Default)]
+struct Step {
+    reciprocal: u64,
+    frequency: u32,
+    start: u32,
+}
+
+/// Tables and buffers, reused from stream to stream.
+#[derive(Default)]
+pub(super) struct Encoder {
+    counter: Counter,
+    model: Model,
+    /// By symbol.
+    steps: Vec<Step>,
+    /// By symbol: frequency, and above it the sum of the frequencies before.
+    packed: Vec<u32>,
+    /// Words of each of the tiles side by side, written from the back.
+    words: [Vec<u16>; SIDE_BY_SIDE],
+}
+
+/// A tile in the middle of being encoded.
+#[derive(Clone, Copy)]
+pub(super) struct Cursor {
+    pub(super) states: [u32; LANES],
+    /// The word last written.
+    pub(super) at: usize,
+}
+
+/// Appends the stream for `symbols` to `out`.
+pub(super) fn encode(symbols: &[u8], width: Width, level: Level, scratch: &mut Scratch, out: &mut Vec<u8>) {
+    let mut encoder = scratch.take::<Encoder>();
+    encoder.encode(symbols, width, level, true, out);
+    scratch.put(encoder);
+}
+
+impl Encoder {
+    /// Encodes with the widest instructions there are, or without any.
+    pub(super) fn encode(&mut self, symbols: &[u8], width: Width, level: Level, simd: bool, out: &mut Vec<u8>) {
+        let tile_log = match level {
+            Level::Fast => 14,
+            Level::Max => 16,
+        };
+        let counts = self.counter.count(symbols, width);
+        self.model.fit(counts);
+        let start = out.len();
+        out.extend_from_slice(&[tile_log, 0, 0, 0]);
+        self.model.put(counts, out);
+        let table_len = (out.len() - start - 4) as u16;
+        out[start + 2..start + 4].copy_from_slice(&table_len.to_le_bytes());
+        out.resize(start + (out.len() - start).next_multiple_of(4), 0);
+
+        let tile = 1 << tile_log;
+        let distinct = self.model.symbols.len();
+        let tiles = if distinct < 2 { 0 } else { (symbols.len() / width.bytes()).div_ceil(tile) };
+        let ends = out.len();
+        out.resize(ends + 4 * (tiles + 1), 0);
+        if tiles > 0 {
+            self.fill_tables(width);
+            self.encode_tiles(symbols, width, tile, simd, ends, out);
+        }
+    }
+
+    fn fill_tables(&mut self, width: Width) {
+        let size = if width.bytes() == 1 { 256 } else { SCALE as usize };
+        self.steps.resize(size, Step::default());
+        self.packed.resize(size, 0);
+        for (symbol, frequency, start) in self.model.intervals() {
+            let reciprocal = (1u64 << RECIPROCAL_BITS).div_ceil(u64::from(frequency));
+            self.steps[usize::from(symbol)] = Step { reciprocal, frequency, start };
+            self.packed[usize::from(symbol)] = frequency | start << 16;
+        }
+    }
+
+    fn encode_tiles(&mut self, symbols: &[u8], width: Width, tile: usize, simd: bool, ends: usize, out: &mut Vec<u8>) {
+        // One word more than there are symbols: the place that is written to in vain.
+        let words_len = tile.min(symbols.len() / width.bytes()) + 1;
+        for words in &mut self.words {
+            words.resize(words_len.max(words.len()), 0);
+        }
+        let payload = out.len();
+        let mut t = 0;
+        for run in symbols.chunks(SIDE_BY_SIDE * tile * width.bytes()) {
+            let mut parts = run.chunks(tile * width.bytes());
+            let tiles: [&[u8]; SIDE_BY_SIDE] = std::array::from_fn(|_| parts.next().unwrap_or_default());
+            let cursors = self.encode_run(tiles, width, simd);
+            for ((cursor, words), _) in cursors.iter().zip(&self.words).zip(tiles.iter().filter(|t| !t.is_empty())) {
+                append(cursor, words, payload, out);
+                t += 1;
+                let end = ((out.len() - payload) / 4) as u32;
+                out[ends + 4 * t..][..4].copy_from_slice(&end.to_le_bytes());
+            }
+        }
+    }
+
+    fn encode_run(&mut self, mut tiles: [&[u8]; SIDE_BY_SIDE], width: Width, simd: bool) -> [Cursor; SIDE_BY_SIDE] {
+        let mut cursors = std::array::from_fn(|i| Cursor { states: [LOWER; LANES], at: self.words[i].len() });
+        #[cfg(target_arch = "x86_64")]
+        if simd && let Some(avx512) = Avx512::new() {
+            // Encoding goes backwards: what is no whole group comes first.
+            let group_len = GROUP * width.bytes();
+            for ((tile, cursor), words) in tiles.iter_mut().zip(&mut cursors).zip(&mut self.words) {
+                let (groups, rest) = tile.split_at(tile.len() / group_len * group_len);
+                encode_part(&self.steps, rest, width, cursor, words);
+                *tile = groups;
+            }
+            avx512.encode(&self.packed, tiles, width, &mut cursors, &mut self.words);
+            return cursors;
+        }
+        let _ = simd;
+        for ((tile, cursor), words) in tiles.iter_mut().zip(&mut cursors).zip(&mut self.words) {
+            encode_part(&self.steps, tile, width, cursor, words);
+        }
+        cursors
+    }
+}
+
+/// Appends a tile.
+fn append(cursor: &Cursor, words: &[u16], payload: usize, out: &mut Vec<u8>) {
+    let words = &words[cursor.at..];
+    let start = out.len();
+    out.resize(payload + (start - payload + STATES_LEN + 2 * words.len()).next_multiple_of(4), 0);
+    let (states, rest) = out[start..].split_at_mut(STATES_LEN);
+    for (place, state) in states.as_chunks_mut().0.iter_mut().zip(cursor.states) {
+        *place = state.to_le_bytes();
+    }
+    for (place, word) in rest.as_chunks_mut().0.iter_mut().zip(words) {
+        *place = word.to_le_bytes();
+    }
+}
+
+/// Encodes symbols that begin a group, from the last to the first.
+fn encode_part(steps: &[Step], part: &[u8], width: Width, cursor: &mut Cursor, words: &mut [u16]) {
+    for group in part.chunks(GROUP * width.bytes()).rev() {
+        for k in (0..GRANULE).rev() {
+            for (lane, granule) in group.chunks(GRANULE * width.bytes()).enumerate().rev() {
+                if let Some(symbol) = granule.get(k * width.bytes()..(k + 1) * width.bytes()) {
+                    encode_symbol(&steps[usize::from(value(symbol))], lane, cursor, words);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn encode_symbol(step: &Step, lane: usize, cursor: &mut Cursor, words: &mut [u16]) {
+    let state = cursor.states[lane];
+    let full = state >= step.frequency << (32 - SCALE_BITS);
+    words[cursor.at - 1] = state as u16;
+    cursor.at -= usize::from(full);
+    let state = if full { state >> 16 } else { state };
+    let quotient = ((u64::from(state) * step.reciprocal) >> RECIPROCAL_BITS) as u32;
+    cursor.states[lane] = state + step.start + quotient * (SCALE - step.frequency);
+}

@@ -1,0 +1,164 @@
+//! `rans`: range asymmetric numeral systems, 32 states side by side. See `SPEC.md` in
+//! this folder.
+
+use super::{Histogram, Level, StreamCodec, StreamError, Width};
+use crate::Scratch;
+
+mod decode;
+mod encode;
+mod header;
+mod model;
+mod naive;
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512_encode;
+
+/// Bits of a probability: frequencies add up to `SCALE`.
+const SCALE_BITS: u32 = 12;
+const SCALE: u32 = 1 << SCALE_BITS;
+/// States of a tile.
+const LANES: usize = 32;
+/// Consecutive symbols that belong to one lane.
+const GRANULE: usize = 8;
+/// Symbols in a group: a granule for each lane.
+const GROUP: usize = LANES * GRANULE;
+/// A state is never less than this between symbols, and exactly this at the end.
+const LOWER: u32 = 1 << 16;
+/// Bytes of a tile's states.
+const STATES_LEN: usize = 4 * LANES;
+/// Symbols in a tile are two to the power of one of these.
+const TILE_LOG: std::ops::RangeInclusive<u8> = 12..=20;
+
+/// The `rans` stream codec.
+#[derive(Debug)]
+pub struct Rans;
+
+impl StreamCodec for Rans {
+    fn id(&self) -> u16 {
+        5
+    }
+
+    fn name(&self) -> &'static str {
+        "rans"
+    }
+
+    fn supports(&self, width: Width) -> bool {
+        u32::from(width.bits()) <= SCALE_BITS
+    }
+
+    fn encode(&self, symbols: &[u8], width: Width, level: Level, scratch: &mut Scratch, out: &mut Vec<u8>) {
+        encode::encode(symbols, width, level, scratch, out);
+    }
+
+    fn estimate(&self, histogram: &Histogram) -> Option<u64> {
+        // States and offsets of tiles; a run, a gap and a frequency for each symbol at most.
+        let tiles = histogram.total() / 400;
+        Some(histogram.entropy_bits() / 8 + tiles + 2 * histogram.distinct() + 8)
+    }
+
+    fn decode(
+        &self,
+        stream: &[u8],
+        width: Width,
+        scratch: &mut Scratch,
+        symbols: &mut [u8],
+    ) -> Result<(), StreamError> {
+        decode::decode(stream, width, scratch, symbols)
+    }
+
+    fn decode_naive(&self, stream: &[u8], width: Width, symbols: &mut [u8]) -> Result<(), StreamError> {
+        naive::decode(stream, width, symbols)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::laws;
+
+    #[test]
+    fn keeps_the_laws() {
+        laws::check(&Rans);
+    }
+
+    /// The codec without vector instructions.
+    #[derive(Debug)]
+    struct Portable;
+
+    impl StreamCodec for Portable {
+        fn id(&self) -> u16 {
+            Rans.id()
+        }
+
+        fn name(&self) -> &'static str {
+            "rans, portable"
+        }
+
+        fn supports(&self, width: Width) -> bool {
+            Rans.supports(width)
+        }
+
+        fn encode(&self, symbols: &[u8], width: Width, level: Level, scratch: &mut Scratch, out: &mut Vec<u8>) {
+            let mut encoder = encode::Encoder::default();
+            let start = out.len();
+            encoder.encode(symbols, width, level, false, out);
+            let mut other = Vec::new();
+            Rans.encode(symbols, width, level, scratch, &mut other);
+            assert!(out[start..] == other, "the bytes depend on the machine");
+        }
+
+        fn decode(
+            &self,
+            stream: &[u8],
+            width: Width,
+            scratch: &mut Scratch,
+            symbols: &mut [u8],
+        ) -> Result<(), StreamError> {
+            let mut tables = scratch.take();
+            let result = decode::decode_with(&mut tables, stream, width, symbols, false);
+            scratch.put(tables);
+            result
+        }
+
+        fn decode_naive(&self, stream: &[u8], width: Width, symbols: &mut [u8]) -> Result<(), StreamError> {
+            Rans.decode_naive(stream, width, symbols)
+        }
+    }
+
+    #[test]
+    fn the_portable_paths_keep_the_laws() {
+        laws::check(&Portable);
+    }
+
+    #[test]
+    fn a_constant_array_costs_twelve_bytes() {
+        let mut stream = Vec::new();
+        Rans.encode(&[7; 1 << 19], Width::BYTE, Level::Max, &mut Scratch::new(), &mut stream);
+        assert_eq!(stream, [16, 0, 3, 0, 1, 7, 0, 0, 0, 0, 0, 0]);
+    }
+
+    /// Several tiles side by side, a short last one, and the end of the payload.
+    #[test]
+    fn many_tiles_keep_the_laws() {
+        let mut random = laws::Random(7);
+        let mut scratch = Scratch::new();
+        for (tiles, width) in [(4, 8), (5, 10), (7, 8), (9, 10), (6, 12)].map(|(t, w)| (t, Width::new(w))) {
+            let len = (tiles << 14) + random.below(1 << 14);
+            let symbols: Vec<u8> = (0..len)
+                .flat_map(|_| {
+                    ((random.next() as u32 | 1 << 9).trailing_zeros() * 3).to_le_bytes()[..width.bytes()].to_vec()
+                })
+                .collect();
+            let mut stream = Vec::new();
+            Portable.encode(&symbols, width, Level::Fast, &mut scratch, &mut stream);
+            for damages in 0..12 {
+                let what = format!("{tiles} tiles, {damages}");
+                let damaged = if damages == 0 { stream.clone() } else { laws::damage(&stream, &mut random) };
+                let result = laws::agree(&Rans, &damaged, width, &mut scratch, symbols.len(), &what);
+                assert!(damages > 0 || result.is_ok());
+            }
+        }
+    }
+}
