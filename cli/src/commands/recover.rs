@@ -32,14 +32,19 @@ fn recover(args: &Recover, context: &Context) -> Result<Report> {
     let text = format!("{}  {} saved, {} lost\n", path(&target), count(saved.len() as u64, "tensor"), lost.len());
     let mut report = Report { text, ..Report::default() };
     for lost in &lost {
-        report.text.push_str(&format!("lost  {}\n", Escaped(&lost.name)));
+        let (code, reason) = (lost.reason.code().number(), Escaped(lost.reason.message()));
+        report.text.push_str(&format!("lost  {}  CMZ{code}: {reason}\n", Escaped(&lost.name)));
     }
     report.json.insert("target".to_owned(), target.to_string_lossy().into());
     report.json.insert("saved".to_owned(), json!(saved));
     report.json.insert("source_whole".to_owned(), source_whole.into());
     let lost_json = |lost: &convert::Lost| json!({"name": lost.name, "code": format!("CMZ{}", lost.reason.code().number()), "reason": lost.reason.message()});
     report.json.insert("lost".to_owned(), lost.iter().map(lost_json).collect());
-    report.errors = lost.into_iter().map(|lost| lost.reason.in_tensor(&lost.name).in_file(&args.input)).collect();
+    if let Some(first) = lost.first() {
+        let why = format!("{} could not be saved", count(lost.len() as u64, "tensor"));
+        let help = "the new file has the others; fetch the damaged file again to get them all";
+        report.errors.push(Error::new(first.reason.code(), why).in_file(&args.input).with_help(help));
+    }
     Ok(report)
 }
 
