@@ -4,6 +4,7 @@
 
 mod archive;
 pub mod array;
+pub mod checkpoint;
 pub mod choose;
 pub mod convert;
 pub mod encoding;

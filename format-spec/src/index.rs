@@ -8,7 +8,7 @@ use crate::block::{BlockHeader, BlockKind, BlockRecord, RECORD_LEN};
 use crate::bytes::{ALIGNMENT, expect_zero, to_usize, unpack_section};
 use crate::header::{HEADER_LEN, Header};
 use crate::layout::{Layout, run_alignment};
-use crate::manifest::{Manifest, Segment, Tensor};
+use crate::manifest::{Manifest, Tensor};
 use crate::trailer::{TRAILER_LEN, Trailer};
 use crate::{Code, Error, Limits, Result};
 
@@ -131,8 +131,7 @@ impl Index {
         Ok(index)
     }
 
-    /// Checks that the segments name all literals and tensors in the order of their blocks
-    /// and make the stated length.
+    /// Checks that literals and tensors make up a source of the stated length.
     fn check_source(&self, limits: &Limits) -> Result<()> {
         let literal_len: u64 = self.literals.iter().map(|&i| u64::from(self.table[i].decoded_len)).sum();
         if literal_len > limits.literal_len {
@@ -142,38 +141,9 @@ impl Index {
         let Some(source) = &self.manifest.source else {
             return if self.literals.is_empty() { Ok(()) } else { Err(malformed("literal blocks of no source")) };
         };
-        let (mut literals, mut tensors, mut len) = (0u64, 0usize, 0u64);
-        // Literal blocks that precede the tensor in the file, and their bytes.
-        let (mut preceding, mut preceding_len) = (0usize, 0u64);
-        for segment in &source.segments {
-            let more = match *segment {
-                Segment::Literal(n) => {
-                    literals = literals.checked_add(n).ok_or_else(|| malformed("literal length overflows"))?;
-                    n
-                }
-                Segment::Tensors(n) => {
-                    let first = tensors;
-                    tensors = first.saturating_add(n as usize);
-                    let blocks = self
-                        .tensor_blocks
-                        .get(first..tensors)
-                        .ok_or_else(|| malformed("more tensors than there are"))?;
-                    for block in blocks {
-                        while let Some(&i) = self.literals.get(preceding).filter(|&&i| i < block.descriptor) {
-                            preceding += 1;
-                            preceding_len += u64::from(self.table[i].decoded_len);
-                        }
-                        if preceding_len != literals {
-                            return Err(malformed("the segments are in another order than the blocks"));
-                        }
-                    }
-                    blocks.iter().map(|b| self.decoded_len(b)).sum()
-                }
-            };
-            len = len.checked_add(more).ok_or_else(|| malformed("length overflows"))?;
-        }
-        if literals != literal_len || tensors != self.tensor_blocks.len() || len != source.len {
-            return Err(malformed("the segments do not add up to the source file"));
+        let tensors_len: u64 = self.tensor_blocks.iter().map(|blocks| self.decoded_len(blocks)).sum();
+        if literal_len + tensors_len != source.len {
+            return Err(malformed("literals and tensors do not add up to its length"));
         }
         if source.sha256.len() != 64 || !source.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(malformed("sha256 is not 64 lower-case hexadecimal digits"));

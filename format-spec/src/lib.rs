@@ -34,10 +34,10 @@ pub use error::{Code, Error, ErrorKind, Escaped, Result};
 pub use header::{HEADER_LEN, Header, MAGIC, VERSION};
 pub use index::{Index, TAIL_LEN, TensorBlocks};
 pub use limits::Limits;
-pub use manifest::{Component, Encoding, Manifest, Segment, Source, Tensor, unique_map};
+pub use manifest::{Component, Encoding, Manifest, Source, Tensor, unique_map};
 pub use parser::{Item, Parser, Step};
 pub use trailer::{TRAILER_LEN, Trailer};
-pub use writer::{LITERAL_BLOCK_LEN, Next, Plan, PlannedSegment, Writer, source_segments};
+pub use writer::{LITERAL_BLOCK_LEN, Next, Plan, PlannedSegment, Writer};
 
 /// Ids of the two stream codecs that the container itself uses, for literals,
 /// descriptors and the manifest.

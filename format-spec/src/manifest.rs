@@ -34,18 +34,6 @@ pub struct Source {
     pub len: u64,
     /// SHA-256 of the file, in lower-case hexadecimal.
     pub sha256: String,
-    /// What the file consists of, in order.
-    pub segments: Vec<Segment>,
-}
-
-/// A piece of the source file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, DeriveDeserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Segment {
-    /// The next so many bytes of the literal blocks.
-    Literal(u64),
-    /// The bytes of the next so many tensors of the manifest.
-    Tensors(u32),
 }
 
 /// A tensor: its name, element type, shape, and how it is stored.

@@ -9,7 +9,7 @@ use crate::header::{HEADER_LEN, Header};
 use crate::index::Index;
 use crate::layout::run_alignment;
 use crate::limits::{MAX_BLOCK_LEN, MAX_RUN, MAX_RUN_LEN};
-use crate::manifest::{Manifest, Segment, Source, Tensor};
+use crate::manifest::{Manifest, Source, Tensor};
 use crate::parser::Item;
 use crate::trailer::Trailer;
 use crate::{Code, Error, Limits, Result, codec_id};
@@ -594,18 +594,4 @@ fn section(kind: BlockKind, block: &EncodedBlock) -> Vec<u8> {
     bytes.extend_from_slice(&block.payload);
     bytes.resize(bytes.len().next_multiple_of(UNIT), 0);
     bytes
-}
-
-/// The segments of a source, as the manifest states them, for a plan.
-#[must_use]
-pub fn source_segments(plan: &Plan) -> Vec<Segment> {
-    let mut segments: Vec<Segment> = Vec::new();
-    for planned in plan {
-        match (planned, segments.last_mut()) {
-            (PlannedSegment::Literal(len), _) => segments.push(Segment::Literal(*len)),
-            (PlannedSegment::Tensor { .. }, Some(Segment::Tensors(n))) => *n += 1,
-            (PlannedSegment::Tensor { .. }, _) => segments.push(Segment::Tensors(1)),
-        }
-    }
-    segments
 }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::io;
 
 use cmz_format::{
-    Code, EncodedBlock, Header, Limits, Parser, PlannedSegment, Result, Segment, Step, StreamList, Tensor, Writer,
-    crc32, unpack_section,
+    Code, EncodedBlock, Header, Limits, Parser, PlannedSegment, Result, Step, StreamList, Tensor, Writer, crc32,
+    unpack_section,
 };
 use common::{HEADER, Parts, codes, open, open_with, parse_all, planned, small_plan, tensor, verify, write_file};
 use proptest::prelude::*;
@@ -335,7 +335,7 @@ fn arrays_are_not_objects() {
 
 #[test]
 fn messages_do_not_carry_control_characters() {
-    let json = "{\"generator\":\"\",\"tensors\":[],\"source\":{\"kind\":\"\",\"len\":0,\"sha256\":\"\",\"segments\":[{\"\\u001b[2J\\u202e\":1}]}}";
+    let json = "{\"generator\":\"\",\"tensors\":[],\"source\":{\"kind\":\"\",\"len\":0,\"sha256\":\"\",\"sha256\":\"\\u001b[2J\\u202e\"}}";
     let error = cmz_format::Manifest::parse(json.as_bytes(), &Limits::default()).unwrap_err();
     assert!(!error.to_string().chars().any(|c| c.is_control() || c == '\u{202e}'), "{error:?}");
 }
@@ -542,12 +542,7 @@ fn a_writer_refuses_a_source_that_does_not_add_up() {
     let sound = common::source(&plan);
     assert!(finish(Some(sound.clone())).is_ok());
     assert_eq!(finish(None), Err(Code::InvalidArgument));
-    for wrong in [
-        cmz_format::Source { len: 11, ..sound.clone() },
-        cmz_format::Source { sha256: "x".into(), ..sound.clone() },
-        cmz_format::Source { segments: vec![Segment::Literal(9)], ..sound.clone() },
-        cmz_format::Source { segments: vec![Segment::Literal(10), Segment::Tensors(1)], ..sound },
-    ] {
+    for wrong in [cmz_format::Source { len: 11, ..sound.clone() }, cmz_format::Source { sha256: "x".into(), ..sound }] {
         assert_eq!(finish(Some(wrong)), Err(Code::InvalidArgument));
     }
 }

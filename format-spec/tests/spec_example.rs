@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use cmz_format::{
-    BlockKind, Component, EncodedBlock, Encoding, Header, Index, Item, PlannedSegment, Segment, Source, StreamEntry,
-    Tensor, Writer, crc32, source_segments, unpack_section,
+    BlockKind, Component, EncodedBlock, Encoding, Header, Index, Item, PlannedSegment, Source, StreamEntry, Tensor,
+    Writer, crc32, unpack_section,
 };
 use sha2::{Digest, Sha256};
 
@@ -59,7 +59,6 @@ fn written() -> Vec<u8> {
         kind: "safetensors".into(),
         len: source_bytes.len() as u64,
         sha256: hex(&Sha256::digest(&source_bytes)),
-        segments: source_segments(&plan),
     };
     let header = Header { optional_features: 0, fingerprint: FINGERPRINT };
     let mut writer = Writer::new(Vec::new(), &header, plan).unwrap();
@@ -116,7 +115,7 @@ fn decode(tensor: &Tensor, streams: &[&[u8]]) -> Vec<u8> {
 
 /// The literal bytes and each tensor's bytes.
 fn contents(file: &[u8], index: &Index) -> (Vec<u8>, Vec<Vec<u8>>) {
-    let (mut literals, mut tensors) = (Vec::new(), Vec::<Vec<u8>>::new());
+    let (mut source, mut tensors) = (Vec::new(), Vec::<Vec<u8>>::new());
     common::parse_all(file, |item| {
         let Item::Payload { header, bytes, .. } = item else { return Ok(()) };
         let streams = header.split(bytes)?;
@@ -129,14 +128,17 @@ fn contents(file: &[u8], index: &Index) -> (Vec<u8>, Vec<Vec<u8>>) {
         };
         header.check_decoded(&decoded)?;
         match header.kind {
-            BlockKind::Literal => literals.extend(decoded),
             BlockKind::Descriptor => tensors.push(Vec::new()),
-            _ => tensors.last_mut().unwrap().extend(decoded),
+            BlockKind::Literal => source.extend(decoded),
+            _ => {
+                source.extend(&decoded);
+                tensors.last_mut().unwrap().extend(decoded);
+            }
         }
         Ok(())
     })
     .unwrap();
-    (literals, tensors)
+    (source, tensors)
 }
 
 #[test]
@@ -149,18 +151,10 @@ fn the_example_decodes_to_what_the_text_says() {
         index.tensors().iter().all(|t| matches!(t.encoding.components.values().next(), Some(Component::Stream(_))))
     );
     assert_eq!(index.manifest().metadata["license"], "MIT");
-    let (literals, tensors) = contents(&file, &index);
+    let (restored, tensors) = contents(&file, &index);
     assert_eq!(tensors, [A.to_vec(), B.to_vec()]);
 
     let source = index.manifest().source.as_ref().unwrap();
-    let mut restored = Vec::new();
-    let (mut literals, mut tensors) = (literals.as_slice(), tensors.iter());
-    for segment in &source.segments {
-        match *segment {
-            Segment::Literal(n) => restored.extend_from_slice(literals.split_off(..n as usize).unwrap()),
-            Segment::Tensors(n) => restored.extend(tensors.by_ref().take(n as usize).flatten()),
-        }
-    }
     assert_eq!(restored, source_file());
     assert_eq!(source.sha256, hex(&Sha256::digest(&restored)));
 }

@@ -9,7 +9,6 @@ use cmz_codec::stream::Level;
 use cmz_codec::{Result, Scratch};
 use cmz_format::{
     Component, Dtype, Encoding, Header as FileHeader, Next, Plan, PlannedSegment, Source, Tensor, Writer, crc32,
-    source_segments,
 };
 use sha2::{Digest, Sha256};
 
@@ -95,12 +94,7 @@ fn write_with(source: &[u8], level: Level, named: bool, storage: &dyn Fn(&Entry)
             PlannedSegment::Tensor { tensor, .. } => write_tensor(&mut writer, tensor, &source[range], level)?,
         }
     }
-    let manifest_source = Source {
-        kind: "safetensors".to_owned(),
-        len: source.len() as u64,
-        sha256: sha256(source),
-        segments: source_segments(&plan),
-    };
+    let manifest_source = Source { kind: "safetensors".to_owned(), len: source.len() as u64, sha256: sha256(source) };
     writer.finish("cmz golden", named.then_some(manifest_source), header.metadata)
 }
 

@@ -9,7 +9,7 @@ use std::thread;
 
 use cmz_format::{
     BlockKind, Code, EncodedBlock, Error, Header as CmzHeader, Item, Limits, Plan, PlannedSegment, Result, Source,
-    VERSION, Writer, crc32, source_segments,
+    VERSION, Writer, crc32,
 };
 
 use super::plan::{Job, Work, jobs, source_ranges};
@@ -73,17 +73,12 @@ pub fn compress(
 
     progress.begin(Phase::Compressing, source.byte_len());
     let sha256 = thread::scope(|scope| {
-        let digest = scope.spawn(|| sha256_of(&source));
-        write_blocks(&source, &plan, &mut writer, options, progress)?;
+        let digest = scope.spawn(|| sha256_of(&source, &()));
+        write_blocks(&source, &plan, &mut writer, target.partial(), options, progress)?;
         digest.join().map_err(|_| Error::new(Code::Io, "the hashing thread failed"))?
     })
     .map_err(in_source)?;
-    let manifest_source = Source {
-        kind: "safetensors".to_owned(),
-        len: source.byte_len(),
-        sha256: sha256.clone(),
-        segments: source_segments(&plan),
-    };
+    let manifest_source = Source { kind: "safetensors".to_owned(), len: source.byte_len(), sha256: sha256.clone() };
     let tensors = header.tensors.len();
     writer.finish(GENERATOR, Some(manifest_source), header.metadata).map_err(|e| e.in_file(target.partial()))?;
     let len = target.file().metadata().map_err(|e| Error::io("cannot get the file's size", e))?.len();
@@ -225,6 +220,7 @@ fn write_blocks(
     source: &PlainFile,
     plan: &Plan,
     writer: &mut FileWriter,
+    partial: &Path,
     options: &CompressOptions,
     progress: &dyn Progress,
 ) -> Result<()> {
@@ -248,34 +244,50 @@ fn write_blocks(
             work(&job, source, &stored, options, scratch)
         },
         |done| {
-            let (bytes, buffer) = match done {
-                Done::Descriptor => return writer.descriptor(),
-                Done::Checksum { crc, of } => {
-                    checksums.push(crc);
-                    if checksums.len() == of {
-                        writer.contiguous(&checksums)?;
-                        checksums.clear();
-                    }
-                    return Ok(());
-                }
-                Done::Literal(bytes) => {
-                    writer.literal(&bytes)?;
-                    (bytes.len(), bytes)
-                }
-                Done::Raw(bytes) => {
-                    writer.payload(&bytes)?;
-                    (bytes.len(), bytes)
-                }
-                Done::Encoded(block) => {
-                    writer.data(&block)?;
-                    (block.decoded_len as usize, block.payload)
-                }
-            };
-            progress.advance(bytes as u64);
-            lock(&buffers).push(buffer);
+            if let Some(buffer) = write_block(writer, done, &mut checksums).map_err(|e| e.in_file(partial))? {
+                progress.advance(buffer.decoded_len);
+                lock(&buffers).push(buffer.bytes);
+            }
             Ok(())
         },
     )
+}
+
+/// A buffer that has been written.
+struct Written {
+    decoded_len: u64,
+    bytes: Vec<u8>,
+}
+
+/// Writes what a worker made.
+fn write_block(writer: &mut FileWriter, done: Done, checksums: &mut Vec<u32>) -> Result<Option<Written>> {
+    let plain = |bytes: Vec<u8>| Written { decoded_len: bytes.len() as u64, bytes };
+    Ok(match done {
+        Done::Descriptor => {
+            writer.descriptor()?;
+            None
+        }
+        Done::Checksum { crc, of } => {
+            checksums.push(crc);
+            if checksums.len() == of {
+                writer.contiguous(checksums)?;
+                checksums.clear();
+            }
+            None
+        }
+        Done::Literal(bytes) => {
+            writer.literal(&bytes)?;
+            Some(plain(bytes))
+        }
+        Done::Raw(bytes) => {
+            writer.payload(&bytes)?;
+            Some(plain(bytes))
+        }
+        Done::Encoded(block) => {
+            writer.data(&block)?;
+            Some(Written { decoded_len: block.decoded_len.into(), bytes: block.payload })
+        }
+    })
 }
 
 fn work(

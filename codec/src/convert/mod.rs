@@ -1,5 +1,6 @@
 //! Conversion of safetensors files to `.cmz` and back, byte for byte.
 
+use std::path::Path;
 use std::thread;
 
 use cmz_format::{Code, Error, Item, Limits, Parser, Result, Step};
@@ -32,10 +33,17 @@ pub enum Phase {
     Decompressing,
     /// Decoding and comparing.
     Verifying,
+    /// Hashing a file to see whether it has been converted already.
+    Hashing,
 }
 
 /// Is told how a conversion gets on. The unit type ignores it.
 pub trait Progress: Sync {
+    /// File `number` (from 0) of `count` is next.
+    fn file(&self, source: &Path, number: usize, count: usize) {
+        let _ = (source, number, count);
+    }
+
     /// A phase of `total` bytes of uncompressed data begins.
     fn begin(&self, phase: Phase, total: u64) {
         let _ = (phase, total);
@@ -55,12 +63,12 @@ const GENERATOR: &str = concat!("cmz ", env!("CARGO_PKG_VERSION"));
 /// Bytes read at a time by sequential passes.
 const CHUNK: usize = 1 << 20;
 
-fn hex(digest: &[u8]) -> String {
+pub(crate) fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// SHA-256 of a whole file, read front to back, in lower-case hexadecimal.
-fn sha256_of(file: &dyn ReadAt) -> Result<String> {
+pub(crate) fn sha256_of(file: &dyn ReadAt, progress: &dyn Progress) -> Result<String> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; CHUNK];
     let mut offset = 0;
@@ -68,6 +76,7 @@ fn sha256_of(file: &dyn ReadAt) -> Result<String> {
         let len = (file.byte_len() - offset).min(CHUNK as u64) as usize;
         file.read_at(offset, &mut buffer[..len])?;
         hasher.update(&buffer[..len]);
+        progress.advance(len as u64);
         offset += len as u64;
     }
     Ok(hex(&hasher.finalize()))

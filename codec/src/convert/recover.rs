@@ -6,7 +6,7 @@ use std::path::Path;
 
 use cmz_format::{
     BlockHeader, BlockKind, Code, EncodedBlock, Error, HEADER_LEN, Header, Limits, Manifest, Plan, PlannedSegment,
-    Result, Source, Tensor, Writer, source_segments, unpack_section,
+    Result, Source, Tensor, Writer, unpack_section,
 };
 
 use super::scan::{FoundBlock, blocks_of_index, read_payload, scan};
@@ -237,7 +237,6 @@ fn write(file: &dyn ReadAt, found: &Found, target: &mut Target) -> Result<()> {
     let mut fingerprint = [0; 16];
     fingerprint.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
     let header = Header { optional_features: 0, fingerprint };
-    let segments = source_segments(&plan);
     let mut writer = Writer::new(BufWriter::with_capacity(CHUNK, target.file()), &header, plan)?;
     debug_assert_eq!(writer.offset(), HEADER_LEN as u64);
     for piece in &found.pieces {
@@ -250,8 +249,7 @@ fn write(file: &dyn ReadAt, found: &Found, target: &mut Target) -> Result<()> {
             Piece::Tensor(number) => copy_tensor(file, &found.tensors[*number], &mut writer)?,
         }
     }
-    let source = found.source.clone().map(|source| Source { segments, ..source });
-    writer.finish(super::GENERATOR, source, found.metadata.clone()).map(drop)
+    writer.finish(super::GENERATOR, found.source.clone(), found.metadata.clone()).map(drop)
 }
 
 fn plan(found: &Found) -> Plan {

@@ -37,24 +37,15 @@ impl Target {
     pub fn open(path: &Path, replace: bool) -> Result<Self> {
         check_free(path, replace)?;
         let partial = partial_path(path);
-        let failed = |e| Error::io("cannot create the file", e).in_file(&partial);
-        // A link in its place would send the bytes elsewhere.
-        if std::fs::symlink_metadata(&partial).is_ok_and(|m| !m.is_file()) {
-            return Err(Error::new(Code::OtherPartial, "something that is not a file is in the way").in_file(&partial));
-        }
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&partial).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::new(Code::Busy, "another process is writing this file")
-                    .in_file(&partial)
-                    .with_help("wait for it to end"));
+        for _ in 0..8 {
+            let file = open_locked(&partial)?;
+            // Between opening and locking, the process that wrote this file may have renamed
+            // it into place: then it must not be touched any more.
+            if is_still_at(&file, &partial) {
+                return Ok(Self { path: path.to_owned(), partial, file, discard: false });
             }
-            // Some network file systems have no locks.
-            Err(TryLockError::Error(_)) => {}
         }
-        Ok(Self { path: path.to_owned(), partial, file, discard: false })
+        Err(busy(&partial))
     }
 
     /// Opens an empty unfinished file, whatever was in it before, that is deleted unless
@@ -113,6 +104,47 @@ impl Drop for Target {
             let _ = std::fs::remove_file(&self.partial);
         }
     }
+}
+
+/// Opens an unfinished file, or creates it, and locks it against other processes.
+fn open_locked(partial: &Path) -> Result<File> {
+    // A link in its place would send the bytes elsewhere.
+    if std::fs::symlink_metadata(partial).is_ok_and(|m| !m.is_file()) {
+        return Err(Error::new(Code::OtherPartial, "something that is not a file is in the way").in_file(partial));
+    }
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(partial)
+        .map_err(|e| Error::io("cannot create the file", e).in_file(partial))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(busy(partial)),
+        // Some network file systems have no locks.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+    }
+}
+
+fn busy(partial: &Path) -> Error {
+    Error::new(Code::Busy, "another process is writing this file").in_file(partial).with_help("wait for it to end")
+}
+
+/// Whether the open file is the one with this name.
+#[cfg(unix)]
+fn is_still_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |m: std::fs::Metadata| (m.dev(), m.ino());
+    match (file.metadata(), std::fs::symlink_metadata(path)) {
+        (Ok(open), Ok(named)) => id(open) == id(named),
+        _ => false,
+    }
+}
+
+/// Elsewhere an open file cannot be renamed.
+#[cfg(not(unix))]
+fn is_still_at(_: &File, _: &Path) -> bool {
+    true
 }
 
 fn exists(path: &Path) -> Error {

@@ -4,7 +4,7 @@ use super::Width;
 
 /// Tables that one array is counted into, by turns: neighbours are often equal, and an
 /// increment has to wait for the one before it in the same place.
-const TABLES: usize = 4;
+const TABLES: usize = 8;
 
 /// Counts of symbols, reused from array to array.
 #[derive(Default)]
@@ -15,35 +15,36 @@ pub(super) struct Counter {
 impl Counter {
     /// Counts `symbols`. The counts are of all `2^width` symbols.
     pub(super) fn count(&mut self, symbols: &[u8], width: Width) -> &[u32] {
-        // Every value that memory can hold has a place, so that no index is out of bounds.
-        let size = if width.bits() <= 8 { 256 } else { 1 << width.bits() };
+        let top = (1 << width.bits()) - 1;
+        match width.bits() {
+            1..=8 => self.count_into::<1, 256>(symbols, |symbol| usize::from(symbol[0])),
+            9..=10 => self.count_into::<2, 1024>(symbols, |symbol| usize::from(u16::from_le_bytes(symbol))),
+            11..=12 => self.count_into::<2, 4096>(symbols, |symbol| usize::from(u16::from_le_bytes(symbol))),
+            _ => self.count_into::<2, 65_536>(symbols, |symbol| usize::from(u16::from_le_bytes(symbol))),
+        }
+        &self.tables[..=top]
+    }
+
+    fn count_into<const J: usize, const SIZE: usize>(&mut self, symbols: &[u8], value: impl Fn([u8; J]) -> usize) {
         self.tables.clear();
-        self.tables.resize(TABLES * size, 0);
-        let (a, rest) = self.tables.split_at_mut(size);
-        let (b, rest) = rest.split_at_mut(size);
-        let (c, d) = rest.split_at_mut(size);
-        let top = size - 1;
-        let mut words = symbols.chunks_exact(8);
-        for word in &mut words {
-            let v = u64::from_le_bytes(word.try_into().unwrap_or_default());
-            if width.bits() <= 8 {
-                for (table, shift) in [(&mut *a, 0), (b, 16), (c, 32), (d, 48)] {
-                    table[(v >> shift) as usize & 0xff & top] += 1;
-                    table[(v >> shift) as usize >> 8 & 0xff & top] += 1;
-                }
-            } else {
-                for (table, shift) in [(&mut *a, 0), (b, 16), (c, 32), (d, 48)] {
-                    table[(v >> shift) as usize & 0xffff & top] += 1;
-                }
+        self.tables.resize(TABLES * SIZE, 0);
+        let (tables, _) = self.tables.as_chunks_mut::<SIZE>();
+        let Ok(tables) = <&mut [_; TABLES]>::try_from(tables) else { return };
+        let (eights, rest) = symbols.as_chunks::<J>().0.as_chunks::<TABLES>();
+        for eight in eights {
+            for (table, &symbol) in tables.iter_mut().zip(eight) {
+                table[value(symbol) % SIZE] += 1;
             }
         }
-        for symbol in words.remainder().chunks_exact(width.bytes()) {
-            a[usize::from(value(symbol)) & top] += 1;
+        let [sums, others @ ..] = tables;
+        for &symbol in rest {
+            sums[value(symbol) % SIZE] += 1;
         }
-        for (((a, b), c), d) in a.iter_mut().zip(b).zip(c).zip(d) {
-            *a += *b + *c + *d;
+        for other in others {
+            for (sum, count) in sums.iter_mut().zip(other) {
+                *sum += *count;
+            }
         }
-        &self.tables[..1 << width.bits()]
     }
 }
 

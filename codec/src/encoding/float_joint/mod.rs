@@ -57,10 +57,20 @@ impl Encoding for FloatJoint {
     fn split(&self, array: Array, data: &[u8], components: &mut [&mut [u8]]) {
         match (Layout::of(array.element), components) {
             (Some(Layout::Whole), [value]) => value.copy_from_slice(data),
-            (Some(Layout::Split { len: 2, low: 5 }), [joint, rest]) => split::<2, 5, 2>(data, joint, rest, &mut []),
-            (Some(Layout::Split { len: 2, .. }), [joint, rest]) => split::<2, 7, 1>(data, joint, rest, &mut []),
-            (Some(Layout::Split { len: 4, .. }), [joint, rest, low @ ..]) => split::<4, 5, 2>(data, joint, rest, low),
-            (Some(Layout::Split { .. }), [joint, rest, low @ ..]) => split::<8, 3, 2>(data, joint, rest, low),
+            (Some(Layout::Split { len: 2, low: 5 }), [joint, rest]) => {
+                split::<2, 2, 5>(data, u16::from_le_bytes, u16::to_le_bytes, joint, rest);
+            }
+            (Some(Layout::Split { len: 2, .. }), [joint, rest]) => {
+                split::<2, 1, 7>(data, u16::from_le_bytes, |joint| [joint as u8], joint, rest);
+            }
+            (Some(Layout::Split { len: 4, .. }), [joint, rest, low @ ..]) => {
+                split::<4, 2, 5>(data, top_of_four, u16::to_le_bytes, joint, rest);
+                split_low::<4>(data, low);
+            }
+            (Some(Layout::Split { .. }), [joint, rest, low @ ..]) => {
+                split::<8, 2, 3>(data, top_of_eight, u16::to_le_bytes, joint, rest);
+                split_low::<8>(data, low);
+            }
             _ => unreachable!("components() gave this array other components"),
         }
     }
@@ -68,10 +78,36 @@ impl Encoding for FloatJoint {
     fn join(&self, array: Array, components: &[&[u8]], data: &mut [u8]) {
         match (Layout::of(array.element), components) {
             (Some(Layout::Whole), [value]) => data.copy_from_slice(value),
-            (Some(Layout::Split { len: 2, low: 5 }), [joint, rest]) => join::<2, 5, 2>(joint, rest, &[], data),
-            (Some(Layout::Split { len: 2, .. }), [joint, rest]) => join::<2, 7, 1>(joint, rest, &[], data),
-            (Some(Layout::Split { len: 4, .. }), [joint, rest, low @ ..]) => join::<4, 5, 2>(joint, rest, low, data),
-            (Some(Layout::Split { .. }), [joint, rest, low @ ..]) => join::<8, 3, 2>(joint, rest, low, data),
+            (Some(Layout::Split { len: 2, low: 5 }), [joint, rest]) => {
+                let elements = data.as_chunks_mut().0.iter_mut();
+                for (element, v) in elements.zip(tops::<2, 5>(joint, rest, u16::from_le_bytes)) {
+                    *element = u16::to_le_bytes(v);
+                }
+            }
+            (Some(Layout::Split { len: 2, .. }), [joint, rest]) => {
+                let elements = data.as_chunks_mut().0.iter_mut();
+                for (element, v) in elements.zip(tops::<1, 7>(joint, rest, |[joint]| joint.into())) {
+                    *element = u16::to_le_bytes(v);
+                }
+            }
+            (Some(Layout::Split { len: 4, .. }), [joint, rest, high, low]) => {
+                let low = high.iter().zip(*low).map(|(&high, &low)| u16::from_le_bytes([low, high]));
+                let elements = data.as_chunks_mut().0.iter_mut();
+                for ((element, v), low) in elements.zip(tops::<2, 5>(joint, rest, u16::from_le_bytes)).zip(low) {
+                    *element = u32::to_le_bytes(u32::from(v) << 16 | u32::from(low));
+                }
+            }
+            (Some(Layout::Split { .. }), [joint, rest, low @ ..]) => {
+                let elements = data.as_chunks_mut::<8>().0;
+                for (element, v) in elements.iter_mut().zip(tops::<2, 3>(joint, rest, u16::from_le_bytes)) {
+                    element[6..].copy_from_slice(&v.to_le_bytes());
+                }
+                for (plane, byte) in low.iter().zip((0..6).rev()) {
+                    for (element, &value) in elements.iter_mut().zip(*plane) {
+                        element[byte] = value;
+                    }
+                }
+            }
             _ => unreachable!("components() gave this array other components"),
         }
     }
@@ -81,57 +117,58 @@ impl Encoding for FloatJoint {
 /// nearest cache, and every loop has one input and one output, as compilers like it.
 const RUN: usize = 2048;
 
-/// Splits elements of `K` bytes, `R` low bits with the sign, joint symbols of `J` bytes.
-fn split<const K: usize, const R: u32, const J: usize>(
+/// Splits the top bytes of elements of `K` bytes into joint symbols of `J` bytes and
+/// `R` low bits with the sign.
+#[inline(always)]
+fn split<const K: usize, const J: usize, const R: u32>(
     data: &[u8],
+    top: impl Fn([u8; K]) -> u16,
+    put: impl Fn(u16) -> [u8; J],
     joint: &mut [u8],
     rest: &mut [u8],
-    low: &mut [&mut [u8]],
 ) {
-    let elements = data.as_chunks::<K>().0;
-    let joint = joint.as_chunks_mut::<J>().0;
-    for (run, elements) in elements.chunks(RUN).enumerate() {
-        let at = run * RUN..run * RUN + elements.len();
-        for (place, element) in joint[at.clone()].iter_mut().zip(elements) {
-            let value = ((top(element) & 0x7fff) >> R).to_le_bytes();
-            *place = std::array::from_fn(|i| value[i]);
+    let runs = data.as_chunks().0.chunks(RUN);
+    for ((elements, joint), rest) in runs.zip(joint.as_chunks_mut().0.chunks_mut(RUN)).zip(rest.chunks_mut(RUN)) {
+        for (place, &element) in joint.iter_mut().zip(elements) {
+            *place = put((top(element) & 0x7fff) >> R);
         }
-        for (place, element) in rest[at.clone()].iter_mut().zip(elements) {
+        for (place, &element) in rest.iter_mut().zip(elements) {
             let v = top(element);
             *place = ((v >> 15) << R | v & ((1 << R) - 1)) as u8;
         }
+    }
+}
+
+/// Splits off the bytes below the top two, the highest first.
+fn split_low<const K: usize>(data: &[u8], low: &mut [&mut [u8]]) {
+    for (run, elements) in data.as_chunks::<K>().0.chunks(RUN).enumerate() {
         for (plane, byte) in low.iter_mut().zip((0..K - 2).rev()) {
-            for (place, element) in plane[at.clone()].iter_mut().zip(elements) {
+            for (place, element) in plane[run * RUN..].iter_mut().zip(elements) {
                 *place = element[byte];
             }
         }
     }
 }
 
-/// The inverse of [`split`].
-fn join<const K: usize, const R: u32, const J: usize>(joint: &[u8], rest: &[u8], low: &[&[u8]], data: &mut [u8]) {
-    let elements = data.as_chunks_mut::<K>().0;
-    let joint = joint.as_chunks::<J>().0;
-    for (run, elements) in elements.chunks_mut(RUN).enumerate() {
-        let at = run * RUN..run * RUN + elements.len();
-        for ((element, joint), &rest) in elements.iter_mut().zip(&joint[at.clone()]).zip(&rest[at.clone()]) {
-            let high = if J == 1 { 0 } else { joint[J - 1] };
-            let (joint, rest) = (u16::from_le_bytes([joint[0], high]), u16::from(rest));
-            let v = (rest >> R) << 15 | joint << R | rest & ((1 << R) - 1);
-            [element[K - 2], element[K - 1]] = v.to_le_bytes();
-        }
-        for (plane, byte) in low.iter().zip((0..K - 2).rev()) {
-            for (element, &value) in elements.iter_mut().zip(&plane[at.clone()]) {
-                element[byte] = value;
-            }
-        }
-    }
+/// The top bytes of elements: the inverse of [`split`].
+#[inline(always)]
+fn tops<const J: usize, const R: u32>(
+    joint: &[u8],
+    rest: &[u8],
+    get: impl Fn([u8; J]) -> u16,
+) -> impl Iterator<Item = u16> {
+    joint.as_chunks().0.iter().zip(rest).map(move |(&joint, &rest)| {
+        let rest = u16::from(rest);
+        (rest >> R) << 15 | get(joint) << R | rest & ((1 << R) - 1)
+    })
 }
 
-/// The two most significant bytes of an element.
-#[inline(always)]
-fn top<const K: usize>(element: &[u8; K]) -> u16 {
-    u16::from_le_bytes([element[K - 2], element[K - 1]])
+fn top_of_four(element: [u8; 4]) -> u16 {
+    (u32::from_le_bytes(element) >> 16) as u16
+}
+
+fn top_of_eight(element: [u8; 8]) -> u16 {
+    (u64::from_le_bytes(element) >> 48) as u16
 }
 
 #[cfg(test)]

@@ -5,9 +5,13 @@ use arrayvec::ArrayVec;
 
 use super::super::{Array, Component, Element, Encoding, MAX_COMPONENTS, StreamRef};
 use super::{FloatPlanes, Layout, Version, planes};
+use crate::stream::tiered::prefetch::{self, LINE};
 use crate::stream::tiered::{Buffers, Decoder, Encoder, Path, TILE, Tiered};
 use crate::stream::{StreamCodec, StreamError, Width};
 use crate::{Scratch, registry};
+
+/// Elements that are joined at once.
+const PIECE: usize = 256;
 
 /// Where the symbols of a plane come from.
 enum Source<'a> {
@@ -125,9 +129,26 @@ fn join_tiles(
                 }
             });
         }
-        version.join(layout, &planes, data);
+        join_tile(version, layout, &planes, data);
     }
     Ok(())
+}
+
+/// Joins a tile piece by piece, and asks for the same piece of the next tile.
+fn join_tile(version: Version, layout: Layout, planes: &[&[u8]], data: &mut [u8]) {
+    let element_len = layout.element_len();
+    for (i, data) in data.chunks_mut(PIECE * element_len).enumerate() {
+        let range = PIECE * i..PIECE * i + data.len() / element_len;
+        let mut piece = ArrayVec::<&[u8], MAX_COMPONENTS>::new();
+        piece.extend(planes.iter().map(|plane| &plane[range.clone()]));
+        for at in (0..PIECE).step_by(LINE) {
+            piece.iter().for_each(|plane| prefetch::read(plane, TILE + at));
+        }
+        for at in (0..PIECE * element_len).step_by(LINE) {
+            prefetch::write(data, TILE * element_len + at);
+        }
+        version.join(layout, &piece, data);
+    }
 }
 
 /// See [`Encoding::encode_fused`]. There is a faster way if the first component is
@@ -182,6 +203,9 @@ fn split_tiles(
         let len = data.len() / element_len;
         let [_, rest, ..] = &mut tiles.0;
         if let (Layout::Bytes(2), Ok(data), [out]) = (layout, data.try_into(), &mut *others) {
+            for at in (0..TILE).step_by(LINE) {
+                prefetch::write(out, out.len() + at);
+            }
             encoder.tile_bf16(data, buffers, rest);
             out.extend_from_slice(rest);
             continue;

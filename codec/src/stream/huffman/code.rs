@@ -72,9 +72,9 @@ impl Code {
                 let pair = take_byte(&mut bytes)?;
                 self.lengths.extend([pair & 15, pair >> 4]);
             }
-            let spare = self.lengths.split_off(m);
-            if self.lengths.iter().any(|length| !(1..=LONGEST as u8).contains(length)) || spare.iter().any(|&s| s != 0)
-            {
+            let spare = self.lengths[m..].iter().any(|&length| length != 0);
+            self.lengths.truncate(m);
+            if spare || self.lengths.iter().any(|length| !(1..=LONGEST as u8).contains(length)) {
                 return Err(StreamError::Invalid("not the length of a code"));
             }
             if self.lengths.iter().map(|length| 1 << (LONGEST - usize::from(*length))).sum::<usize>() != 1 << LONGEST {

@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
+use super::bmi2::Bmi2;
 use super::code::Code;
 use super::header::{Tiles, table};
-use super::{GRANULE, LANES, LONGEST, TILE, lane_symbols};
+use super::{GRANULE, GROUP, LANES, LONGEST, TILE, lane_symbols};
 use crate::Scratch;
 use crate::stream::{StreamError, Width};
 
@@ -13,18 +15,20 @@ const SLOTS: usize = 1 << LONGEST;
 /// Symbols of an entry, at most.
 const MOST: usize = 6;
 /// Lanes that are decoded side by side, which hides the latency of the look-ups.
-const SIDE_BY_SIDE: usize = 4;
+pub(super) const SIDE_BY_SIDE: usize = 8;
 /// Look-ups for one load of bits: 64 − 7 bits hold five times the longest code.
 const LOOK_UPS: usize = 5;
-/// Room for a lane's symbols, and for what a look-up writes too many.
-const LANE_ROOM: usize = TILE / LANES + 8;
+/// Room for what the look-ups of one load may write, whose places take eight bits.
+const LOOK_UPS_ROOM: usize = 256 + 8;
+/// Room for a lane's symbols.
+pub(super) const LANE_ROOM: usize = TILE / LANES + LOOK_UPS_ROOM;
 
 /// The tables and buffers of one stream, reused from stream to stream.
 #[derive(Default)]
-struct Decoder {
+pub(super) struct Decoder {
     code: Code,
-    /// For each value of the next bits: up to six symbols that they begin with, from the
-    /// lowest byte on; their number in bits 48 to 55; the bits that they take above.
+    /// For each value of the next bits: how many of them are whole codes in the lowest
+    /// byte, of how many symbols in the next, and up to six symbols above.
     slots: Vec<u64>,
     /// For each value of the next bits: the first symbol, and the bits it takes above.
     first: Vec<u16>,
@@ -40,13 +44,20 @@ pub(super) fn decode(
     symbols: &mut [u8],
 ) -> Result<(), StreamError> {
     let mut decoder = scratch.take::<Decoder>();
-    let result = decoder.decode(stream, width, symbols);
+    let result = decoder.decode(stream, width, symbols, true);
     scratch.put(decoder);
     result
 }
 
 impl Decoder {
-    fn decode(&mut self, stream: &[u8], width: Width, symbols: &mut [u8]) -> Result<(), StreamError> {
+    /// Decodes with the best instructions there are, or with those of every machine.
+    pub(super) fn decode(
+        &mut self,
+        stream: &[u8],
+        width: Width,
+        symbols: &mut [u8],
+        native: bool,
+    ) -> Result<(), StreamError> {
         let (table, rest) = table(stream)?;
         self.code.read(table, width)?;
         if symbols.is_empty() != self.code.symbols.is_empty() {
@@ -62,7 +73,7 @@ impl Decoder {
             self.fill();
         }
         for (t, tile) in symbols.chunks_mut(TILE).enumerate() {
-            self.decode_tile(&tiles, t, tile)?;
+            self.decode_tile(&tiles, t, tile, native)?;
         }
         Ok(())
     }
@@ -88,99 +99,157 @@ impl Decoder {
                 used += length;
                 count += 1;
             }
-            self.slots[slot] = entry | (count as u64) << 48 | (used as u64) << 56;
+            self.slots[slot] = entry << 16 | (count as u64) << 8 | used as u64;
         }
         self.lanes.resize(LANES * LANE_ROOM, 0);
     }
 
-    fn decode_tile(&mut self, tiles: &Tiles<'_>, t: usize, tile: &mut [u8]) -> Result<(), StreamError> {
+    fn decode_tile(&mut self, tiles: &Tiles<'_>, t: usize, tile: &mut [u8], native: bool) -> Result<(), StreamError> {
         let ranges = tiles.lanes(t)?;
         let (Ok(slots), Ok(first)) = (self.slots[..].try_into(), self.first[..].try_into()) else {
             return Err(StreamError::Length);
         };
         let tables = Lookup { slots, first };
         let lanes = self.lanes.as_chunks_mut::<LANE_ROOM>().0.as_chunks_mut::<SIDE_BY_SIDE>().0;
-        for (quad, (lanes, ranges)) in lanes.iter_mut().zip(ranges.as_chunks::<SIDE_BY_SIDE>().0).enumerate() {
-            let counts = std::array::from_fn(|i| lane_symbols(tile.len(), quad * SIDE_BY_SIDE + i));
+        for (part, (lanes, ranges)) in lanes.iter_mut().zip(ranges.as_chunks::<SIDE_BY_SIDE>().0).enumerate() {
+            let counts = std::array::from_fn(|i| lane_symbols(tile.len(), part * SIDE_BY_SIDE + i));
+            #[cfg(target_arch = "x86_64")]
+            if native && let Some(bmi2) = Bmi2::new() {
+                bmi2.decode_lanes(&tables, tiles.payload, ranges, counts, lanes)?;
+                continue;
+            }
+            let _ = native;
             tables.decode_lanes(tiles.payload, ranges, counts, lanes)?;
         }
         let lanes = self.lanes.as_chunks::<LANE_ROOM>().0;
-        for (g, group) in tile.chunks_mut(super::GROUP).enumerate() {
-            for (granule, lane) in group.chunks_mut(GRANULE).zip(lanes) {
-                if let Ok(granule) = <&mut [u8; GRANULE]>::try_from(&mut *granule) {
-                    granule.copy_from_slice(&lane[g * GRANULE..(g + 1) * GRANULE]);
-                } else {
-                    granule.copy_from_slice(&lane[g * GRANULE..][..granule.len()]);
-                }
-            }
-        }
+        interleave(lanes, tile);
         Ok(())
     }
 }
 
+/// Puts the granules of the lanes in their places.
+fn interleave(lanes: &[[u8; LANE_ROOM]], tile: &mut [u8]) {
+    let (groups, last) = tile.as_chunks_mut::<GROUP>();
+    let at = groups.len() * GRANULE;
+    for (g, group) in groups.iter_mut().enumerate() {
+        // The mask is for the compiler: a lane has 64 granules.
+        let at = g % (TILE / GROUP) * GRANULE;
+        for (granule, lane) in group.as_chunks_mut::<GRANULE>().0.iter_mut().zip(lanes) {
+            granule.copy_from_slice(&lane[at..at + GRANULE]);
+        }
+    }
+    for (granule, lane) in last.chunks_mut(GRANULE).zip(lanes) {
+        granule.copy_from_slice(&lane[at..][..granule.len()]);
+    }
+}
+
 /// The tables, with their lengths known.
-struct Lookup<'a> {
+pub(super) struct Lookup<'a> {
     slots: &'a [u64; SLOTS],
     first: &'a [u16; SLOTS],
 }
 
-/// The bits of `payload` from `bit` on, at least 57 of them, and zeros or any bits
-/// behind the end.
-#[inline(always)]
-fn bits_at(payload: &[u8], bit: usize) -> u64 {
-    let at = (bit / 8).min(payload.len().saturating_sub(8));
-    match payload.get(at..).and_then(<[u8]>::first_chunk) {
-        Some(&word) => u64::from_le_bytes(word) >> (bit % 8),
-        None => 0,
+/// Lanes in the middle of being decoded.
+struct Lanes<'a> {
+    payload: &'a [u8],
+    /// How many symbols each has.
+    counts: [usize; SIDE_BY_SIDE],
+    /// How many are decoded.
+    done: [usize; SIDE_BY_SIDE],
+    /// Where the next code begins, in bits of the payload.
+    bits: [usize; SIDE_BY_SIDE],
+}
+
+impl Lanes<'_> {
+    /// The next bits of a lane, at least 57 of them. There are zeros behind the payload;
+    /// what comes behind those is of no matter, as the lane is then too long.
+    #[inline(always)]
+    fn next_bits(&self, lane: usize) -> u64 {
+        let bit = self.bits[lane];
+        let at = (bit / 8).min(self.payload.len().saturating_sub(8));
+        match self.payload.get(at..).and_then(<[u8]>::first_chunk) {
+            Some(&word) => u64::from_le_bytes(word) >> (bit % 8),
+            None => 0,
+        }
+    }
+
+    /// Whether every lane has `symbols` symbols left.
+    #[inline(always)]
+    fn all_have(&self, symbols: usize) -> bool {
+        (0..SIDE_BY_SIDE).all(|i| self.done[i] + symbols <= self.counts[i])
     }
 }
 
 impl Lookup<'_> {
     /// Decodes lanes of which each has its number of symbols and its place in `payload`.
-    fn decode_lanes(
+    #[inline(always)]
+    pub(super) fn decode_lanes(
         &self,
         payload: &[u8],
         ranges: &[Range<usize>; SIDE_BY_SIDE],
         counts: [usize; SIDE_BY_SIDE],
         outs: &mut [[u8; LANE_ROOM]; SIDE_BY_SIDE],
     ) -> Result<(), StreamError> {
-        let mut bits: [usize; SIDE_BY_SIDE] = std::array::from_fn(|i| 8 * ranges[i].start);
-        let mut done = [0; SIDE_BY_SIDE];
-        let near = |done: &[usize; SIDE_BY_SIDE]| (0..SIDE_BY_SIDE).all(|i| done[i] + LOOK_UPS * MOST <= counts[i]);
-        while near(&done) {
-            for i in 0..SIDE_BY_SIDE {
-                let mut word = bits_at(payload, bits[i]);
-                for _ in 0..LOOK_UPS {
-                    self.look_up(&mut word, &mut bits[i], &mut done[i], &mut outs[i]);
-                }
+        let bits = std::array::from_fn(|i| 8 * ranges[i].start);
+        let mut lanes = Lanes { payload, counts, done: [0; SIDE_BY_SIDE], bits };
+        while lanes.all_have(LOOK_UPS * MOST) {
+            for (i, out) in outs.iter_mut().enumerate() {
+                self.look_up_several(&mut lanes, i, out);
             }
         }
-        for i in 0..SIDE_BY_SIDE {
-            while done[i] + MOST <= counts[i] {
-                let mut word = bits_at(payload, bits[i]);
-                self.look_up(&mut word, &mut bits[i], &mut done[i], &mut outs[i]);
-            }
-            while done[i] < counts[i] {
-                let first = self.first[bits_at(payload, bits[i]) as usize % SLOTS];
-                outs[i][done[i]] = first as u8;
-                bits[i] += usize::from(first >> 8);
-                done[i] += 1;
-            }
-            check_end(payload, bits[i], ranges[i].end)?;
+        self.decode_ends(&mut lanes, outs);
+        for (bit, range) in lanes.bits.iter().zip(ranges) {
+            check_end(payload, *bit, range.end)?;
         }
         Ok(())
     }
 
     #[inline(always)]
-    fn look_up(&self, word: &mut u64, bit: &mut usize, done: &mut usize, out: &mut [u8; LANE_ROOM]) {
-        let entry = self.slots[*word as usize % SLOTS];
-        // The two bytes behind the symbols are written over later.
-        if let Some(place) = out[*done..].first_chunk_mut::<8>() {
-            *place = entry.to_le_bytes();
+    fn look_up_several(&self, lanes: &mut Lanes<'_>, lane: usize, out: &mut [u8; LANE_ROOM]) {
+        let mut word = lanes.next_bits(lane);
+        let Some(out) = out[lanes.done[lane]..].first_chunk_mut::<LOOK_UPS_ROOM>() else { return };
+        // Bits in the low byte, symbols above: neither sum leaves its byte.
+        let mut sum = 0;
+        for _ in 0..LOOK_UPS {
+            let entry = self.slots[word as usize % SLOTS];
+            store(entry, sum >> 8 & 0xff, out);
+            word >>= entry & 63;
+            sum += entry as usize & 0xffff;
         }
-        *word >>= entry >> 56;
-        *bit += (entry >> 56) as usize;
-        *done += (entry >> 48 & 0xff) as usize;
+        lanes.bits[lane] += sum & 0xff;
+        lanes.done[lane] += sum >> 8;
+    }
+
+    /// Decodes the last symbols, still all lanes by turns: a lane that must not move on
+    /// decodes in vain, without a branch.
+    #[inline(always)]
+    fn decode_ends(&self, lanes: &mut Lanes<'_>, outs: &mut [[u8; LANE_ROOM]; SIDE_BY_SIDE]) {
+        while (0..SIDE_BY_SIDE).any(|i| lanes.done[i] + MOST <= lanes.counts[i]) {
+            for (i, out) in outs.iter_mut().enumerate() {
+                let entry = self.slots[lanes.next_bits(i) as usize % SLOTS];
+                store(entry, lanes.done[i], out);
+                let taken = if lanes.done[i] + MOST <= lanes.counts[i] { entry as usize } else { 0 };
+                lanes.bits[i] += taken & 0xff;
+                lanes.done[i] += taken >> 8 & 0xff;
+            }
+        }
+        for _ in 1..MOST {
+            for (i, out) in outs.iter_mut().enumerate() {
+                let first = self.first[lanes.next_bits(i) as usize % SLOTS];
+                let there = lanes.done[i] < lanes.counts[i];
+                out[lanes.done[i] % LANE_ROOM] = first as u8;
+                lanes.bits[i] += if there { usize::from(first >> 8) } else { 0 };
+                lanes.done[i] += usize::from(there);
+            }
+        }
+    }
+}
+
+/// Stores the symbols of an entry, and bytes behind them that are written over later.
+#[inline(always)]
+fn store(entry: u64, at: usize, out: &mut [u8]) {
+    if let Some(place) = out[at..].first_chunk_mut() {
+        *place = (entry >> 16).to_le_bytes();
     }
 }
 

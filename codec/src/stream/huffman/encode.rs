@@ -75,21 +75,32 @@ fn encode_tile(codes: &[u32], tile: &[u8], payload: usize, out: &mut Vec<u8>) {
 /// Writes the stream of one lane; gives its length in bytes.
 fn encode_lane(codes: &[u32; 256], tile: &[u8], lane: usize, bits: &mut [u8; LANE_ROOM]) -> usize {
     let (mut word, mut filled, mut at) = (0u64, 0, 0);
-    for group in tile.chunks(GROUP) {
-        let granule = group.get(lane * GRANULE..).unwrap_or_default();
-        let granule = &granule[..granule.len().min(GRANULE)];
+    let mut put = |four: &[u8]| {
         // Four codes have 44 bits, and 7 may be left from before.
-        for four in granule.chunks(4) {
-            for &symbol in four {
-                let code = codes[usize::from(symbol)];
-                word |= u64::from(code & 0xffff) << filled;
-                filled += code >> 16;
-            }
-            bits[at..at + 8].copy_from_slice(&word.to_le_bytes());
-            at += filled as usize / 8;
-            word >>= filled / 8 * 8;
-            filled %= 8;
+        for &symbol in four {
+            let code = codes[usize::from(symbol)];
+            word |= u64::from(code & 0xffff) << filled;
+            filled += code >> 16;
         }
+        if let Some(place) = bits[at..].first_chunk_mut() {
+            *place = word.to_le_bytes();
+        }
+        at += filled as usize / 8;
+        word >>= filled & 0x38;
+        filled %= 8;
+    };
+    let (groups, last) = tile.as_chunks::<GROUP>();
+    for group in groups {
+        let granule: &[u8; GRANULE] = &group.as_chunks().0[lane];
+        let (a, b) = granule.split_at(4);
+        if let (Ok(a), Ok(b)) = (<&[u8; 4]>::try_from(a), <&[u8; 4]>::try_from(b)) {
+            put(a);
+            put(b);
+        }
+    }
+    let granule = last.get(lane * GRANULE..).unwrap_or_default();
+    for part in granule[..granule.len().min(GRANULE)].chunks(4) {
+        put(part);
     }
     at + usize::from(filled > 0)
 }

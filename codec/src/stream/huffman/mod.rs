@@ -3,6 +3,8 @@
 use super::{Histogram, Level, StreamCodec, StreamError, Width};
 use crate::Scratch;
 
+#[cfg(target_arch = "x86_64")]
+mod bmi2;
 mod code;
 mod decode;
 mod encode;
@@ -83,8 +85,52 @@ mod tests {
         laws::check(&Huffman);
     }
 
+    /// The codec with the instructions of every machine.
+    #[derive(Debug)]
+    struct Portable;
+
+    impl StreamCodec for Portable {
+        fn id(&self) -> u16 {
+            Huffman.id()
+        }
+
+        fn name(&self) -> &'static str {
+            "huffman, portable"
+        }
+
+        fn supports(&self, width: Width) -> bool {
+            Huffman.supports(width)
+        }
+
+        fn encode(&self, symbols: &[u8], width: Width, level: Level, scratch: &mut Scratch, out: &mut Vec<u8>) {
+            Huffman.encode(symbols, width, level, scratch, out);
+        }
+
+        fn decode(
+            &self,
+            stream: &[u8],
+            width: Width,
+            scratch: &mut Scratch,
+            symbols: &mut [u8],
+        ) -> Result<(), StreamError> {
+            let mut decoder = scratch.take::<decode::Decoder>();
+            let result = decoder.decode(stream, width, symbols, false);
+            scratch.put(decoder);
+            result
+        }
+
+        fn decode_naive(&self, stream: &[u8], width: Width, symbols: &mut [u8]) -> Result<(), StreamError> {
+            Huffman.decode_naive(stream, width, symbols)
+        }
+    }
+
     #[test]
-    fn decodes_an_example() {
+    fn the_portable_path_keeps_the_laws() {
+        laws::check(&Portable);
+    }
+
+    #[test]
+    fn encodes_an_example() {
         // Symbols 3, 4, 9 with codes 10, 0, 11; lane 0 has the symbols 4 3 9 4.
         let mut stream = vec![7, 0, 0, 0, 2, 3, 1, 4, 0, 0x12, 0x02, 0, 0, 0, 0, 0, 11, 0, 0, 0, 1];
         stream.resize(16 + 4 + 40, 0);

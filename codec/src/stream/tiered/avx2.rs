@@ -6,6 +6,7 @@ use std::arch::x86_64::*;
 use super::TILE;
 use super::kernel::{Kernel, PlaneWords, Planes, STEP, TierBuffer};
 use super::portable::{self, valid};
+use super::prefetch::{self, LINE};
 use super::tables::{COMPRESS, EXPAND};
 
 /// The AVX2 kernel; a value exists only on machines that can run it.
@@ -194,6 +195,8 @@ fn decode_bf16(
     let (out, _) = out.as_chunks_mut::<{ 2 * HALF }>();
     let mut tier = Tier::new(planes, named, below);
     for (i, (sign_mantissa, out)) in sign_mantissa.iter().zip(out).enumerate() {
+        prefetch::read(sign_mantissa, TILE);
+        prefetch::write(out, 2 * TILE);
         // SAFETY: a whole tile has as many halves as `sign_mantissa` has chunks, and the
         // load is as long as a chunk.
         let (exponent, rest) = unsafe { (tier.half(i), _mm256_loadu_si256(sign_mantissa.as_ptr().cast())) };
@@ -304,6 +307,8 @@ fn encode_bf16(
     let (sign_mantissa, _) = sign_mantissa.as_chunks_mut::<STEP>();
     let mut coder = Coder::new(named, planes, escaped);
     for (i, (data, rest)) in data.iter().zip(sign_mantissa).enumerate() {
+        prefetch::read(data, 2 * TILE);
+        prefetch::read(data, 2 * TILE + LINE);
         let mut exponents = [_mm256_setzero_si256(); 2];
         for (half, exponent) in exponents.iter_mut().enumerate() {
             // SAFETY: a chunk of `data` is four registers long.

@@ -6,6 +6,7 @@ use std::arch::x86_64::*;
 use super::TILE;
 use super::kernel::{Kernel, PlaneWords, Planes, STEP, TierBuffer};
 use super::portable::valid;
+use super::prefetch::{self, LINE};
 
 /// The AVX-512 kernel; a value exists only on machines that can run it.
 #[derive(Debug)]
@@ -158,6 +159,9 @@ fn decode_bf16(
     let (out, _) = out.as_chunks_mut::<{ 2 * STEP }>();
     let mut tier = Tier::new(planes, named, below);
     for (i, (sign_mantissa, out)) in sign_mantissa.iter().zip(out).enumerate() {
+        prefetch::read(sign_mantissa, TILE);
+        prefetch::write(out, 2 * TILE);
+        prefetch::write(out, 2 * TILE + LINE);
         // SAFETY: a whole tile has as many steps as `sign_mantissa` has chunks, and the
         // load is as long as a chunk.
         let (exponent, rest) = unsafe { (tier.step(i), _mm512_loadu_si512(sign_mantissa.as_ptr().cast())) };
@@ -244,6 +248,8 @@ fn encode_bf16(
     let (sign_mantissa, _) = sign_mantissa.as_chunks_mut::<STEP>();
     let mut coder = Coder::new(named, planes, escaped);
     for (i, (data, sign_mantissa)) in data.iter().zip(sign_mantissa).enumerate() {
+        prefetch::read(data, 2 * TILE);
+        prefetch::read(data, 2 * TILE + LINE);
         // SAFETY: `data` is two registers long.
         let (a, b) =
             unsafe { (_mm512_loadu_si512(data.as_ptr().cast()), _mm512_loadu_si512(data.as_ptr().add(STEP).cast())) };

@@ -6,11 +6,10 @@ use std::ops::Range;
 use super::kernel::{Buffers, Kernel, Path, STEP};
 use super::{NAMED, PREFIX, TIERS, TILE};
 
-/// Arrays of up to so many symbols are counted whole.
-const COUNTED_WHOLE: usize = 1 << 15;
-/// Of longer ones, one run of `RUN` symbols is counted in every `PERIOD`.
+/// Symbols of longer arrays are counted in so many runs, of so many symbols; shorter
+/// arrays are counted whole.
+const RUNS: usize = 512;
 const RUN: usize = 64;
-const PERIOD: usize = 8 * RUN;
 
 /// Writes one stream, tile by tile.
 #[derive(Debug)]
@@ -110,14 +109,14 @@ fn commonest<I: Iterator<Item = u8>>(len: usize, run: impl Fn(Range<usize>) -> I
     std::array::from_fn(|i| order[i].1)
 }
 
-/// The ranges of an array of `len` symbols that are counted. The place of a run in its
-/// period is hashed, so that it does not keep step with the columns of a matrix.
+/// The ranges of an array of `len` symbols that are counted. Runs lie at hashed places,
+/// so that they do not keep step with the columns of a matrix.
 fn sample(len: usize) -> impl Iterator<Item = Range<usize>> {
-    let whole = len <= COUNTED_WHOLE;
-    let periods = if whole { 0 } else { len / PERIOD };
-    let runs = (0..periods).map(|i| {
-        let hash = (i as u32).wrapping_mul(0x9e37_79b1) >> 29;
-        let start = PERIOD * i + RUN * hash as usize;
+    let whole = len <= RUNS * RUN;
+    let period = len / RUNS;
+    let runs = (0..if whole { 0 } else { RUNS }).map(move |i| {
+        let hash = u64::from((i as u32).wrapping_mul(0x9e37_79b1));
+        let start = period * i + ((hash * (period - RUN + 1) as u64) >> 32) as usize;
         start..start + RUN
     });
     runs.chain(whole.then_some(0..len))

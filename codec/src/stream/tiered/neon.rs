@@ -6,6 +6,7 @@ use std::arch::aarch64::*;
 use super::TILE;
 use super::kernel::{Kernel, PlaneWords, Planes, STEP, TierBuffer};
 use super::portable::{self, valid};
+use super::prefetch::{self, LINE};
 use super::tables::{COMPRESS, EXPAND};
 
 /// The NEON kernel; a value exists only on machines that can run it.
@@ -163,6 +164,13 @@ fn decode_bf16(
     let (out, _) = out.as_chunks_mut::<{ 2 * QUARTER }>();
     let mut tier = Tier::new(planes, named, below);
     for (i, (sign_mantissa, out)) in sign_mantissa.iter().zip(out).enumerate() {
+        // Two quarters write a line, four read one.
+        if i % 2 == 0 {
+            prefetch::write(out, 2 * TILE);
+        }
+        if i % 4 == 0 {
+            prefetch::read(sign_mantissa, TILE);
+        }
         // SAFETY: a whole tile has as many quarters as `sign_mantissa` has chunks; the load
         // is as long as a chunk and the store, which interleaves, as long as two.
         unsafe {
@@ -253,6 +261,8 @@ fn encode_bf16(
     let (sign_mantissa, _) = sign_mantissa.as_chunks_mut::<STEP>();
     let mut coder = Coder::new(named, planes, escaped);
     for (i, (data, rest)) in data.iter().zip(sign_mantissa).enumerate() {
+        prefetch::read(data, 2 * TILE);
+        prefetch::read(data, 2 * TILE + LINE);
         let mut exponents = [vdupq_n_u8(0); 4];
         for (q, exponent) in exponents.iter_mut().enumerate() {
             // SAFETY: `data` holds four pairs of registers and `rest` four registers.

@@ -2,6 +2,7 @@
 
 use super::TILE;
 use super::kernel::{Kernel, PlaneWords, Planes, STEP, TierBuffer};
+use super::prefetch::{self, LINE};
 
 /// The portable kernel.
 #[derive(Debug)]
@@ -49,6 +50,11 @@ impl Kernel for Portable {
         out: &mut [u8; 2 * TILE],
     ) {
         assert_eq!(planes.elements(), TILE, "not a whole tile");
+        for at in (0..TILE).step_by(LINE) {
+            prefetch::read(sign_mantissa, TILE + at);
+            prefetch::write(out, 2 * (TILE + at));
+            prefetch::write(out, 2 * (TILE + at) + LINE);
+        }
         let mut exponent = [0; TILE];
         self.decode_tier(planes, named, below, &mut exponent);
         let (out, _) = out.as_chunks_mut::<2>();

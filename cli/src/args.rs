@@ -1,0 +1,321 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+use cmz_codec::io::IoMode;
+use cmz_codec::stream::Level;
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 the data is wrong, 4 a newer cmz is needed, 5 refused.
+
+Examples:
+  cmz compress model.safetensors            writes model.cmz, decodes it and compares every bit
+  cmz inspect model.cmz --tensors
+  cmz verify model.cmz
+  cmz decompress model.cmz -o back/         restores the same file, byte for byte";
+
+/// Compresses neural-network checkpoints without losing a bit, and restores them.
+#[derive(Debug, Parser)]
+#[command(name = "cmz", version, after_help = EXIT_CODES, propagate_version = true)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Globals {
+    /// Threads that work; 0 means all processors.
+    #[arg(short = 'T', long, global = true, env = "CMZ_THREADS", default_value_t = 0, value_name = "N")]
+    pub(crate) threads: usize,
+    /// How .cmz files are read; auto maps local files and reads those on network file systems.
+    #[arg(long, global = true, env = "CMZ_IO", default_value = "auto", value_name = "HOW")]
+    pub(crate) io: Io,
+    /// Print the result, or the error, as JSON on standard output.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// How progress is shown on standard error; auto shows a bar on a terminal.
+    #[arg(long, global = true, env = "CMZ_PROGRESS", default_value = "auto", value_name = "HOW")]
+    pub(crate) progress: ProgressMode,
+    /// Neither progress nor notes.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// More notes.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// When to use colour; auto honours NO_COLOR.
+    #[arg(long, global = true, default_value = "auto", value_name = "WHEN")]
+    pub(crate) color: Color,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Io {
+    Auto,
+    Mmap,
+    Pread,
+}
+
+impl From<Io> for IoMode {
+    fn from(io: Io) -> Self {
+        match io {
+            Io::Auto => Self::Auto,
+            Io::Mmap => Self::Mmap,
+            Io::Pread => Self::Pread,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressMode {
+    Auto,
+    Bar,
+    Plain,
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+impl Color {
+    /// Makes this the choice for both output streams.
+    pub(crate) fn apply(self) {
+        match self {
+            Self::Auto => anstream::ColorChoice::Auto,
+            Self::Always => anstream::ColorChoice::Always,
+            Self::Never => anstream::ColorChoice::Never,
+        }
+        .write_global();
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    #[command(visible_alias = "c")]
+    Compress(Compress),
+    #[command(visible_alias = "d")]
+    Decompress(Decompress),
+    #[command(visible_alias = "ls")]
+    Inspect(Inspect),
+    #[command(visible_alias = "test")]
+    Verify(Verify),
+    Extract(Extract),
+    Recover(Recover),
+    Completions(Completions),
+}
+
+/// Compress safetensors files to .cmz.
+///
+/// An input is a file, a folder, or the *.safetensors.index.json of a sharded checkpoint. The
+/// result is decoded and compared with the source before it appears under its name; the source
+/// stays. An interrupted run goes on where it stopped when it is started again.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cmz compress model.safetensors                writes model.cmz
+  cmz compress model/ -o model-cmz/             a whole checkpoint, with its other files
+  cmz compress model.safetensors.index.json -o out/
+  cmz compress a.safetensors b.safetensors -o out/ --level max")]
+pub(crate) struct Compress {
+    /// Files, folders or shard indexes.
+    #[arg(required = true, value_name = "INPUT")]
+    pub(crate) inputs: Vec<PathBuf>,
+    /// File to write, or folder to write into.
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) output: Option<PathBuf>,
+    /// Replace what is there.
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Remove each source once its .cmz has been decoded and compared with it.
+    #[arg(long, conflicts_with = "no_verify")]
+    pub(crate) rm: bool,
+    /// Keep the source (the default).
+    #[arg(short, long)]
+    pub(crate) keep: bool,
+    /// Fast: decodes at the speed of memory. Max: the smallest files.
+    #[arg(long, default_value = "fast")]
+    pub(crate) level: LevelArg,
+    /// Use this stream codec wherever possible (`cmz inspect --codecs` lists them).
+    #[arg(long, value_name = "NAME")]
+    pub(crate) codec: Option<String>,
+    /// Do not decode and compare the result.
+    #[arg(long)]
+    pub(crate) no_verify: bool,
+    /// Do not copy the other files of a folder.
+    #[arg(long)]
+    pub(crate) no_aux: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LevelArg {
+    Fast,
+    Max,
+}
+
+impl From<LevelArg> for Level {
+    fn from(level: LevelArg) -> Self {
+        match level {
+            LevelArg::Fast => Self::Fast,
+            LevelArg::Max => Self::Max,
+        }
+    }
+}
+
+/// Restore what was compressed, byte for byte.
+///
+/// A file appears under its name only if its SHA-256 is the one of the source.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cmz decompress model.cmz                      writes model.safetensors
+  cmz decompress model-cmz/ -o back/            a whole checkpoint")]
+pub(crate) struct Decompress {
+    /// .cmz files, or folders of them.
+    #[arg(required = true, value_name = "INPUT")]
+    pub(crate) inputs: Vec<PathBuf>,
+    /// File to write, or folder to write into.
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) output: Option<PathBuf>,
+    /// Replace what is there.
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Remove each .cmz file once it has been restored.
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// Keep the source (the default).
+    #[arg(short, long)]
+    pub(crate) keep: bool,
+    /// Do not copy the other files of a folder.
+    #[arg(long)]
+    pub(crate) no_aux: bool,
+}
+
+/// Show what a .cmz or safetensors file holds, without decoding it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cmz inspect model.cmz                         totals
+  cmz inspect model.cmz --sort bpw --top 10     the ten tensors that compress least
+  cmz inspect model.cmz --json | jq .totals
+  cmz inspect --codecs")]
+pub(crate) struct Inspect {
+    /// Files or folders.
+    #[arg(required_unless_present = "codecs", value_name = "INPUT")]
+    pub(crate) inputs: Vec<PathBuf>,
+    /// List the tensors.
+    #[arg(long)]
+    pub(crate) tensors: bool,
+    /// List the tensors in this order: by name, or the largest value first.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) sort: Option<SortKey>,
+    /// List only the first N tensors.
+    #[arg(long, value_name = "N")]
+    pub(crate) top: Option<usize>,
+    /// List the blocks of the tensors, too.
+    #[arg(long)]
+    pub(crate) blocks: bool,
+    /// List the stream codecs and encodings that this cmz knows.
+    #[arg(long)]
+    pub(crate) codecs: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SortKey {
+    Name,
+    Size,
+    Bpw,
+    Ratio,
+}
+
+/// Check that .cmz files are whole.
+///
+/// Every byte is read, every block decoded, and the SHA-256 of the source compared. Damage is
+/// reported block by block.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cmz verify model.cmz
+  cmz verify model-cmz/ --quick                 checksums of what is stored, nothing is decoded
+  cmz verify model.cmz --against model.safetensors")]
+pub(crate) struct Verify {
+    /// Files or folders.
+    #[arg(required = true, value_name = "INPUT")]
+    pub(crate) inputs: Vec<PathBuf>,
+    /// Check the stored bytes only, without decoding.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Compare with this safetensors file (or folder of them), byte by byte.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) against: Option<PathBuf>,
+}
+
+/// Write one tensor, or rows of it, as .npy or raw bytes.
+///
+/// Only the blocks that hold the rows are read and decoded. Element types that NumPy lacks are
+/// written as unsigned integers of the same width (BF16 as u2) or as bytes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cmz extract model.cmz lm_head.weight                     writes lm_head.weight.npy
+  cmz extract model.cmz 'lm_head.weight[0:128]' -o rows.npy
+  cmz extract model.cmz lm_head.weight --format raw -o - | sha256sum")]
+pub(crate) struct Extract {
+    /// File or folder.
+    #[arg(value_name = "INPUT")]
+    pub(crate) input: PathBuf,
+    /// Tensor, or rows of it: NAME or NAME[a:b].
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// Rows a to b - 1 of the first dimension; either may be left out.
+    #[arg(long, value_name = "a:b")]
+    pub(crate) rows: Option<String>,
+    /// File to write, folder to write into, or - for standard output.
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) output: Option<PathBuf>,
+    /// Replace what is there.
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// What to write.
+    #[arg(long, default_value = "npy")]
+    pub(crate) format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Npy,
+    Raw,
+}
+
+/// Save what is whole of a damaged or cut .cmz file.
+///
+/// Writes a new .cmz file with every tensor that is whole and lists those that are lost. The
+/// exit code is 3 if any is.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cmz recover model.cmz                         writes model.recovered.cmz
+  cmz recover model.cmz.partial -o whole.cmz")]
+pub(crate) struct Recover {
+    /// The damaged file.
+    #[arg(value_name = "INPUT")]
+    pub(crate) input: PathBuf,
+    /// File to write.
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// Print a completion script for a shell.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  cmz completions bash > ~/.local/share/bash-completion/completions/cmz")]
+pub(crate) struct Completions {
+    /// The shell.
+    pub(crate) shell: clap_complete::Shell,
+}

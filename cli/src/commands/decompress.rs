@@ -1,0 +1,62 @@
+//! `cmz decompress`.
+
+use cmz_codec::Result;
+use cmz_codec::checkpoint::{self, Done, Plan};
+use cmz_codec::convert::{DecompressOptions, Decompressed};
+use serde_json::{Value, json};
+
+use super::{Stamp, plans, remove};
+use crate::args::Decompress;
+use crate::context::Context;
+use crate::report::Report;
+use crate::text::{path, size};
+
+pub(crate) fn run(args: &Decompress, context: &Context) -> Report {
+    decompress(args, context).into()
+}
+
+fn decompress(args: &Decompress, context: &Context) -> Result<Report> {
+    let plan_one = |source: &_, target: Option<&_>| checkpoint::plan_decompress(source, target, !args.no_aux);
+    let plans = plans(&args.inputs, args.output.as_deref(), plan_one, context)?;
+    let mut report = Report::default();
+    let mut files = Vec::new();
+    for plan in &plans {
+        match decompress_plan(plan, args, context) {
+            Ok(done) => {
+                report.text.extend(done.iter().map(line));
+                files.extend(done.iter().map(file_json));
+            }
+            Err(error) => report.errors.push(error),
+        }
+    }
+    report.json.insert("files".to_owned(), files.into());
+    Ok(report)
+}
+
+fn decompress_plan(plan: &Plan, args: &Decompress, context: &Context) -> Result<Vec<Done<Decompressed>>> {
+    let stamps: Vec<Stamp> = plan.jobs.iter().map(|job| Stamp::of(&job.source)).collect();
+    let options = DecompressOptions { threads: context.threads, replace: args.force };
+    let done = checkpoint::decompress(plan, context.open, &options, &context.progress)?;
+    for done in done.iter().filter(|done| done.kept) {
+        context.note(&format!("{} is up to date", path(&done.job.target)));
+    }
+    if args.rm {
+        done.iter().zip(&stamps).try_for_each(|(done, stamp)| remove(&done.job.source, stamp))?;
+    }
+    Ok(done)
+}
+
+fn line(done: &Done<Decompressed>) -> String {
+    let how = if done.kept { "up to date" } else { "identical to the source" };
+    format!("{}  {}  sha256 {}  {how}\n", path(&done.job.target), size(done.result.len), done.result.sha256)
+}
+
+fn file_json(done: &Done<Decompressed>) -> Value {
+    json!({
+        "source": done.job.source.to_string_lossy(),
+        "target": done.job.target.to_string_lossy(),
+        "len": done.result.len,
+        "sha256": done.result.sha256,
+        "kept": done.kept,
+    })
+}

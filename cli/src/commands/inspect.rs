@@ -1,0 +1,157 @@
+//! `cmz inspect`.
+
+mod cmz;
+mod source;
+mod table;
+
+use std::io::Read;
+use std::path::Path;
+
+use cmz_codec::{Result, checkpoint, registry};
+use cmz_format::MAGIC;
+use serde_json::{Value, json};
+
+use crate::args::Inspect;
+use crate::context::Context;
+use crate::report::Report;
+use crate::text::{self, count, ratio, size};
+
+pub(crate) fn run(args: &Inspect, context: &Context) -> Report {
+    let mut report = Report::default();
+    if args.codecs {
+        codecs(&mut report);
+    }
+    let mut files = Vec::new();
+    for input in &args.inputs {
+        let inside = checkpoint::files_of(input).unwrap_or_else(|error| {
+            report.errors.push(error);
+            Vec::new()
+        });
+        for file in inside {
+            match inspect(&file, args, context) {
+                Ok(shown) => {
+                    report.text.push_str(&shown.text);
+                    files.push(shown);
+                }
+                Err(error) => report.errors.push(error),
+            }
+        }
+    }
+    if !args.inputs.is_empty() {
+        let totals = Totals::sum(files.iter().map(|file| &file.totals));
+        if files.len() > 1 {
+            report.text.push_str(&format!("{}\n{}", count(files.len() as u64, "file"), totals.text()));
+        }
+        report.json.insert("totals".to_owned(), totals.json());
+        report.json.insert("files".to_owned(), files.into_iter().map(|file| file.json).collect());
+    }
+    report
+}
+
+/// What is shown of a file.
+struct Shown {
+    text: String,
+    json: Value,
+    totals: Totals,
+}
+
+/// Sums over files.
+#[derive(Clone, Copy, Debug, Default)]
+struct Totals {
+    files: u64,
+    tensors: u64,
+    elements: u64,
+    file_len: u64,
+    source_len: u64,
+}
+
+impl Totals {
+    fn sum<'a>(all: impl Iterator<Item = &'a Self>) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            files: sum.files + one.files,
+            tensors: sum.tensors + one.tensors,
+            elements: sum.elements.saturating_add(one.elements),
+            file_len: sum.file_len + one.file_len,
+            source_len: sum.source_len.saturating_add(one.source_len),
+        })
+    }
+
+    fn bits_per_weight(&self) -> Option<f64> {
+        (self.elements > 0).then(|| self.file_len as f64 * 8.0 / self.elements as f64)
+    }
+
+    fn text(&self) -> String {
+        let bpw = self.bits_per_weight().map_or("-".to_owned(), |bpw| format!("{bpw:.2}"));
+        format!(
+            "  size             {} ({} bytes)\n  uncompressed     {} ({} bytes)\n  ratio            {:.4}\n  \
+             bits per weight  {bpw}\n  tensors          {}\n  elements         {}\n",
+            size(self.file_len),
+            self.file_len,
+            size(self.source_len),
+            self.source_len,
+            ratio(self.file_len, self.source_len),
+            self.tensors,
+            self.elements,
+        )
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "files": self.files,
+            "file_len": self.file_len,
+            "source_len": self.source_len,
+            "ratio": ratio(self.file_len, self.source_len),
+            "bits_per_weight": self.bits_per_weight(),
+            "tensors": self.tensors,
+            "elements": self.elements,
+        })
+    }
+}
+
+fn inspect(file: &Path, args: &Inspect, context: &Context) -> Result<Shown> {
+    let mut start = Vec::new();
+    // A file that cannot be read fails below, with the reason.
+    let _ = std::fs::File::open(file).map(|file| file.take(8).read_to_end(&mut start));
+    let is_cmz = start.starts_with(&MAGIC) || file.extension().is_some_and(|e| e == "cmz");
+    if is_cmz { cmz::show(&context.open(file)?, file, args) } else { source::show(file, args) }
+}
+
+/// Prints the registry.
+fn codecs(report: &mut Report) {
+    let version = |(major, minor): (u16, u16)| format!("{major}.{minor}");
+    let cuda = |kernel: Option<&str>| kernel.unwrap_or("-").to_owned();
+    let streams = registry::STREAMS.iter().map(|entry| {
+        let id = entry.codec.id().to_string();
+        vec![
+            "stream".to_owned(),
+            id,
+            entry.codec.name().to_owned(),
+            version(entry.since),
+            cuda(entry.cuda_kernel),
+            about(entry.spec).to_owned(),
+        ]
+    });
+    let encodings = registry::ENCODINGS.iter().map(|entry| {
+        let name = entry.encoding.name().to_owned();
+        vec![
+            "encoding".to_owned(),
+            "-".to_owned(),
+            name,
+            version(entry.since),
+            cuda(entry.cuda_kernel),
+            about(entry.spec).to_owned(),
+        ]
+    });
+    let rows: Vec<_> = streams.chain(encodings).collect();
+    report.text.push_str(&text::table(&["kind", "id", "name", "since", "cuda", "what"], &[1], &rows));
+    let stream_json = |entry: &registry::StreamEntry| json!({"id": entry.codec.id(), "name": entry.codec.name(), "since": version(entry.since), "cuda_kernel": entry.cuda_kernel});
+    let encoding_json = |entry: &registry::EncodingEntry| json!({"name": entry.encoding.name(), "since": version(entry.since), "cuda_kernel": entry.cuda_kernel});
+    report.json.insert("streams".to_owned(), registry::STREAMS.iter().map(stream_json).collect());
+    report.json.insert("encodings".to_owned(), registry::ENCODINGS.iter().map(encoding_json).collect());
+}
+
+/// The first sentence of a specification.
+fn about(spec: &str) -> &str {
+    let first = spec.lines().find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or_default();
+    first.split_inclusive(['.', ':', ';']).next().unwrap_or_default().trim_end_matches(['.', ':', ';'])
+}

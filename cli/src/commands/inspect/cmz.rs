@@ -1,0 +1,138 @@
+//! What is shown of a `.cmz` file.
+
+use std::path::Path;
+
+use cmz_codec::{Archive, Result, registry};
+use cmz_format::{Component, Encoding, Escaped, VERSION};
+use serde_json::{Value, json};
+
+use super::table::{self, Row};
+use super::{Shown, Totals};
+use crate::args::Inspect;
+use crate::text::{self, count, path, size};
+
+pub(super) fn show(archive: &Archive, file: &Path, args: &Inspect) -> Result<Shown> {
+    let index = archive.index();
+    let rows: Vec<Row> = (0..archive.tensors().len()).map(|tensor| row(archive, tensor)).collect();
+    let data_len: u64 = rows.iter().map(|row| row.byte_len).sum();
+    let totals = Totals {
+        files: 1,
+        tensors: rows.len() as u64,
+        elements: rows.iter().map(|row| row.elements).sum(),
+        file_len: index.file_len(),
+        source_len: archive.source().map_or(data_len, |source| source.len),
+    };
+    let dtypes = table::dtypes(&rows);
+    let mut text = format!("{}\n{}", path(file), totals.text());
+    for (dtype, tensors, bytes) in &dtypes {
+        let dtype = Escaped(dtype).to_string();
+        text.push_str(&format!("  {dtype:<15}  {}, {}\n", count(*tensors, "tensor"), size(*bytes)));
+    }
+    text.push_str(&identity(archive));
+    let mut json = json!({
+        "file": file.to_string_lossy(),
+        "kind": "cmz",
+        "format": format!("{}.{}", VERSION.0, VERSION.1),
+        "generator": index.manifest().generator,
+        "root": hex(index.root()),
+        "source": archive.source().ok().map(|s| json!({"kind": s.kind, "len": s.len, "sha256": s.sha256})),
+        "metadata": index.manifest().metadata,
+        "dtypes": dtypes.iter().map(|(dtype, n, bytes)| json!({"dtype": dtype, "tensors": n, "bytes": bytes})).collect::<Vec<_>>(),
+        "totals": totals.json(),
+    });
+    if table::wanted(args) {
+        let listed = table::select(rows, args);
+        text.push('\n');
+        text.push_str(&table::text(&listed));
+        json["tensors"] = listed.iter().map(Row::json).collect();
+        if args.blocks {
+            let (blocks_text, blocks_json) = blocks(archive, &listed)?;
+            text.push('\n');
+            text.push_str(&blocks_text);
+            json["blocks"] = blocks_json;
+        }
+    }
+    text.push('\n');
+    Ok(Shown { text, json, totals })
+}
+
+fn identity(archive: &Archive) -> String {
+    let manifest = archive.index().manifest();
+    let source = archive.source().map_or("-", |source| &source.sha256);
+    let mut text = format!(
+        "  source sha256    {source}\n  root digest      {}\n  written by       {}\n  format           {}.{}\n",
+        hex(archive.index().root()),
+        Escaped(&manifest.generator),
+        VERSION.0,
+        VERSION.1,
+    );
+    for (key, value) in &manifest.metadata {
+        text.push_str(&format!("  metadata         {} = {}\n", Escaped(key), Escaped(value)));
+    }
+    text
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn row(archive: &Archive, number: usize) -> Row {
+    let (index, tensor) = (archive.index(), &archive.tensors()[number]);
+    let records = &index.table()[index.tensor_blocks(number).data.clone()];
+    Row {
+        number,
+        name: tensor.name.clone(),
+        dtype: tensor.dtype.clone(),
+        shape: tensor.shape.clone(),
+        elements: tensor.elements().unwrap_or(0),
+        stored_len: records.iter().map(|record| u64::from(record.stored_len)).sum(),
+        byte_len: index.tensor_len(number),
+        encoding: encoding(&tensor.encoding),
+        blocks: records.len(),
+    }
+}
+
+/// An encoding with the codecs that its streams may have.
+fn encoding(encoding: &Encoding) -> String {
+    let component = |(name, component): (&String, &Component)| match component {
+        Component::Stream(codecs) => format!("{name}={}", codecs.join("|")),
+        Component::Encoded(inner) => format!("{name}={}", self::encoding(inner)),
+    };
+    let components: Vec<_> = encoding.components.iter().map(component).collect();
+    format!("{}({})", encoding.name, components.join(" "))
+}
+
+/// The data blocks of tensors, with the codecs that they really use.
+fn blocks(archive: &Archive, rows: &[Row]) -> Result<(String, Value)> {
+    let index = archive.index();
+    let (mut cells, mut json) = (Vec::new(), Vec::new());
+    for row in rows {
+        let records = &index.table()[index.tensor_blocks(row.number).data.clone()];
+        for (ordinal, record) in records.iter().enumerate() {
+            let header = archive.block_header(row.number, ordinal)?;
+            let name = |id| registry::stream_by_id(id).map_or(format!("unknown {id}"), |codec| codec.name().to_owned());
+            let streams: Vec<_> = header.streams.iter().map(|s| format!("{}:{}", name(s.codec), s.len)).collect();
+            cells.push(vec![
+                Escaped(&row.name).to_string(),
+                format!("{}/{}", ordinal + 1, records.len()),
+                record.offset.to_string(),
+                record.stored_len.to_string(),
+                record.decoded_len.to_string(),
+                format!("{:08x}", record.crc_stored),
+                streams.join(" "),
+            ]);
+            json.push(json!({
+                "tensor": row.name,
+                "block": ordinal,
+                "offset": record.offset,
+                "stored_len": record.stored_len,
+                "decoded_len": record.decoded_len,
+                "crc_stored": format!("{:08x}", record.crc_stored),
+                "crc_decoded": format!("{:08x}", record.crc_decoded),
+                "streams": header.streams.iter().map(|s| json!({"codec": name(s.codec), "len": s.len})).collect::<Vec<_>>(),
+            }));
+        }
+    }
+    let head = ["tensor", "block", "offset", "stored", "decoded", "crc", "streams"];
+    Ok((text::table(&head, &[1, 2, 3, 4], &cells), json.into()))
+}

@@ -1,0 +1,11 @@
+//! The command as a user runs it: the real binary on real files.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod badinput;
+mod common;
+mod convert;
+mod extract;
+mod folder;
+mod interrupt;
+mod show;
+mod usage;
