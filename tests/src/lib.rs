@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod cmz;
+pub mod folder;
 pub mod fuzz;
 pub mod golden;
 pub mod inputs;

@@ -1,0 +1,9 @@
+//! The library as its users see it: conversion both ways, reading, damage, resumption.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod damage;
+mod laws;
+mod resume;
+mod round_trip;
+mod scale;
+mod sources;
