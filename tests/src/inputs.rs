@@ -15,7 +15,7 @@ impl Rng {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -28,19 +28,19 @@ impl Rng {
     /// # Panics
     /// If `end` is 0.
     pub fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
+        (self.bits() % end as u64) as usize
     }
 
     /// `len` random bytes.
     pub fn bytes(&mut self, len: usize) -> Vec<u8> {
-        let mut bytes: Vec<u8> = (0..len.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).collect();
+        let mut bytes: Vec<u8> = (0..len.div_ceil(8)).flat_map(|_| self.bits().to_le_bytes()).collect();
         bytes.truncate(len);
         bytes
     }
 
     /// About normally distributed, with standard deviation 1.
     pub fn normal(&mut self) -> f32 {
-        let sum: u64 = (0..4).map(|_| self.next() >> 48).sum();
+        let sum: u64 = (0..4).map(|_| self.bits() >> 48).sum();
         (sum as f32 / 65536.0 - 2.0) * 1.732
     }
 }
@@ -63,7 +63,9 @@ pub fn f32_weights(seed: u64, count: usize) -> Vec<u8> {
 #[must_use]
 pub fn skewed(seed: u64, len: usize) -> Vec<u8> {
     let mut rng = Rng::new(seed);
-    (0..len).map(|_| (rng.next().trailing_zeros() * 3) as u8 ^ (rng.next() % 61 == 0) as u8 * 0x55).collect()
+    (0..len)
+        .map(|_| (rng.bits().trailing_zeros() * 3) as u8 ^ (u8::from(rng.bits().is_multiple_of(61)) * 0x55))
+        .collect()
 }
 
 /// Lengths of arrays around the sizes at which codecs change their ways, in symbols.
@@ -88,8 +90,8 @@ pub fn symbols(width: Width, len: usize, seed: u64) -> Vec<Vec<u8>> {
         pack((0..n).map(|i| i / 97).collect()),
         pack((0..n).map(|i| if i % 2 == 0 { 0 } else { mask }).collect()),
         pack(skew.into_iter().map(u32::from).collect()),
-        pack((0..n).map(|_| u32::from(rng.next() % 50 == 0) * rng.next() as u32).collect()),
-        pack((0..n).map(|_| rng.next() as u32).collect()),
+        pack((0..n).map(|_| u32::from(rng.bits().is_multiple_of(50)) * rng.bits() as u32).collect()),
+        pack((0..n).map(|_| rng.bits() as u32).collect()),
     ]
 }
 

@@ -395,7 +395,7 @@ fn fix_block(file: &mut [u8], offset: usize, end: usize) -> Option<(u32, bool)> 
     let payload = file.get(payload_at..payload_at.checked_add(stored_len)?)?;
     let crc = crc32fast::hash(payload);
     let raw = streams == 1 && le32(header, field::DECODED_LEN) == stored_len;
-    let header = file.get_mut(offset..offset + header_len)?;
+    let header = file.get_mut(offset..offset.checked_add(header_len)?)?;
     header[..4].copy_from_slice(b"\xC5BLK");
     put32(header, field::CRC_STORED, crc);
     if raw {
@@ -432,5 +432,7 @@ fn le32(bytes: &[u8], at: usize) -> usize {
 }
 
 fn le64(bytes: &[u8], at: usize) -> usize {
-    usize::try_from(u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))).unwrap_or(usize::MAX / 2)
+    let number = u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
+    // Far outside any file, with room for sums.
+    usize::try_from(number).unwrap_or(usize::MAX).min(usize::MAX / 4)
 }

@@ -1,5 +1,6 @@
 //! The golden files in the repository: they are what the generator writes, the good ones
 //! restore their source, and each bad one raises its error where it should.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::HashSet;
 use std::fs;

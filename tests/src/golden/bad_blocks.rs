@@ -53,6 +53,7 @@ fn position(file: &[u8], kind: u8, n: usize) -> usize {
 
 pub(super) fn cases() -> Vec<Refused> {
     let mut cases = headers();
+    cases.extend(places());
     cases.extend(payloads());
     cases.extend(descriptors());
     cases.extend(literals());
@@ -61,10 +62,12 @@ pub(super) fn cases() -> Vec<Refused> {
     cases
 }
 
+/// A case that changes bytes of the first data block's header; the record stays as it was.
+fn header(name: &str, about: &str, code: Code, at: usize, bytes: &[u8]) -> Refused {
+    case(name, about, Read(code), |f| f.data(0).header_patches.push((at, bytes.to_vec())))
+}
+
 fn headers() -> Vec<Refused> {
-    let header = |name, about, code, at: usize, bytes: &'static [u8]| {
-        case(name, about, Read(code), move |f| f.data(0).header_patches.push((at, bytes.to_vec())))
-    };
     vec![
         damage(
             "block-header-checksum",
@@ -123,6 +126,11 @@ fn headers() -> Vec<Refused> {
             field::CRC_DECODED,
             &[0, 1, 2, 3],
         ),
+    ]
+}
+
+fn places() -> Vec<Refused> {
+    vec![
         header(
             "block-stream-short",
             "The streams do not fill the payload.",

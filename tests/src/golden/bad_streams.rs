@@ -82,7 +82,7 @@ fn tiered() -> Vec<Refused> {
             // The last tile has 904 elements; the planes of its later tiers end inside a byte.
             let at = 28 + 4 * u32::from_le_bytes([s[20], s[21], s[22], s[23]]) as usize;
             let escapes = (0..113).map(|i| (s[at + i] & s[at + 113 + i]).count_ones()).sum::<u32>() as usize;
-            assert!(escapes % 8 != 0, "the plane of tier 1 ends inside a byte");
+            assert!(!escapes.is_multiple_of(8), "the plane of tier 1 ends inside a byte");
             s[at + 226 + escapes / 8] |= 0x80;
         }),
         tiered("no-symbols", "The twelve symbols are all zero.", |s| s[..12].fill(0)),

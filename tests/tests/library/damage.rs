@@ -112,7 +112,7 @@ fn verify_finds_bursts_zeroed_sectors_and_swapped_blocks() {
     let patient = Patient::new(&path, &file);
     let mut rng = Rng::new(1);
     for _ in 0..3000 {
-        let (at, burst) = (rng.below(file.len() - 5), (rng.next() as u32 | 1 << 31 | 1) as u64);
+        let (at, burst) = (rng.below(file.len() - 5), (rng.bits() as u32 | 1 << 31 | 1) as u64);
         let burst = burst << rng.below(8);
         let bytes: Vec<u8> = file[at..at + 5].iter().zip(burst.to_le_bytes()).map(|(a, b)| a ^ b).collect();
         let code = patient.with(at, &bytes, || verify_code(&path));

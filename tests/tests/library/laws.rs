@@ -124,7 +124,7 @@ fn check_rows(archive: &Archive, tensor: usize, expected: &[u8]) {
         return;
     };
     assert!(refused(0..count + 1) && refused(u64::MAX - 1..u64::MAX));
-    let whole = expected.is_empty() || expected.len() as u64 % count == 0;
+    let whole = expected.is_empty() || (expected.len() as u64).is_multiple_of(count);
     if !whole {
         assert!(refused(0..1));
         return;
