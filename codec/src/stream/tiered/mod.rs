@@ -14,6 +14,8 @@ mod avx2;
 mod avx512;
 mod decode;
 mod encode;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod feature_kernel;
 mod kernel;
 mod naive;
 #[cfg(target_arch = "aarch64")]

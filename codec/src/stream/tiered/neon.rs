@@ -4,7 +4,8 @@
 use std::arch::aarch64::*;
 
 use super::TILE;
-use super::kernel::{Kernel, PlaneWords, Planes, STEP, TierBuffer, feature_kernel};
+use super::feature_kernel::feature_kernel;
+use super::kernel::{Kernel, PlaneWords, Planes, STEP, TierBuffer};
 use super::portable::{self, valid};
 use super::prefetch::{self, LINE};
 use super::tables::{COMPRESS, EXPAND};
