@@ -308,6 +308,9 @@ pub(crate) struct Recover {
     /// File to write.
     #[arg(short, long, value_name = "PATH")]
     pub(crate) output: Option<PathBuf>,
+    /// Replace what is there.
+    #[arg(short, long)]
+    pub(crate) force: bool,
 }
 
 /// Print a completion script for a shell.

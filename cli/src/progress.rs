@@ -118,12 +118,12 @@ impl Progress for Bar {
             Shown::Off => {}
             Shown::Bar(bar) => {
                 let template = if phase == Phase::Planning { ITEMS } else { BYTES };
+                bar.set_message(format!("{}{}", verb(phase), Escaped(&lock(&self.file))));
                 if let Ok(style) = ProgressStyle::with_template(template) {
                     bar.set_style(style.progress_chars("█▌ "));
                 }
-                bar.reset();
                 bar.set_length(total);
-                bar.set_message(format!("{}{}", verb(phase), Escaped(&lock(&self.file))));
+                bar.reset();
             }
             Shown::Plain { state, done } => {
                 done.store(0, Ordering::Relaxed);

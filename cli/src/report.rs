@@ -3,6 +3,7 @@
 use std::error::Error as _;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
@@ -46,7 +47,8 @@ impl Report {
             json.insert("schema".to_owned(), format!("cmz.{command}/1").into());
             json.insert("ok".to_owned(), (status == 0).into());
             json.extend(self.json);
-            json.insert("errors".to_owned(), errors.iter().map(error_json).collect());
+            let mut places = Places::default();
+            json.insert("errors".to_owned(), errors.iter().map(|error| error_json(error, &mut places)).collect());
             format!("{}\n", Value::Object(json))
         } else {
             self.text
@@ -78,7 +80,8 @@ fn print(output: &str) -> io::Result<()> {
 }
 
 fn print_errors(errors: &[Error]) {
-    let mut text: String = errors.iter().take(MAX_PRINTED).map(render).collect();
+    let mut places = Places::default();
+    let mut text: String = errors.iter().take(MAX_PRINTED).map(|error| render(error, &mut places)).collect();
     if errors.len() > MAX_PRINTED {
         let _ = writeln!(text, "{NOTE}note:{NOTE:#} {} more errors", errors.len() - MAX_PRINTED);
     }
@@ -106,9 +109,9 @@ fn clarify(error: Error) -> Error {
 }
 
 /// An error as text.
-pub(crate) fn render(error: &Error) -> String {
+fn render(error: &Error, places: &mut Places) -> String {
     let mut text = format!("{ERROR}error[CMZ{}]:{ERROR:#} {}\n", error.code().number(), tame(error.message()));
-    let place = Place::of(error);
+    let place = places.find(error);
     if let Some(file) = error.file() {
         let _ = write!(text, "  --> {}", text::path(file));
         if let Some(offset) = error.offset() {
@@ -139,8 +142,8 @@ fn tame(message: &str) -> String {
     message.split('\\').map(|part| Escaped(part).to_string()).collect::<Vec<_>>().join("\\")
 }
 
-fn error_json(error: &Error) -> Value {
-    let place = Place::of(error);
+fn error_json(error: &Error, places: &mut Places) -> Value {
+    let place = places.find(error);
     json!({
         "code": format!("CMZ{}", error.code().number()),
         "exit": error.code().exit_status(),
@@ -171,14 +174,24 @@ struct Place {
     rows: Option<(u64, u64)>,
 }
 
-impl Place {
-    /// Looks the block up in the file that the error names.
-    fn of(error: &Error) -> Option<Self> {
+/// Looks blocks up in the files that errors name, and keeps the last file open.
+#[derive(Default)]
+struct Places {
+    path: PathBuf,
+    archive: Option<Archive>,
+}
+
+impl Places {
+    fn find(&mut self, error: &Error) -> Option<Place> {
         let (file, name, block) = (error.file()?, error.tensor()?, error.block()?);
-        let archive = Archive::open(file).ok()?;
+        if self.path != file {
+            self.path = file.to_owned();
+            self.archive = Archive::open(file).ok();
+        }
+        let archive = self.archive.as_ref()?;
         let number = archive.index().find(name)?;
         let blocks = archive.index().tensor_blocks(number).data.len() as u64;
-        Some(Self { blocks, rows: block_rows(&archive.tensors()[number], block) })
+        Some(Place { blocks, rows: block_rows(&archive.tensors()[number], block) })
     }
 }
 
@@ -200,7 +213,7 @@ mod tests {
     #[test]
     fn messages_cannot_drive_the_terminal() {
         let error = Error::new(Code::BadSource, "the key \"\\u{1b}\" and \u{1b}[31m").in_tensor("a\u{1b}]0;x\u{7}\nb");
-        let text = render(&error);
+        let text = render(&error, &mut Places::default());
         assert!(text.contains("\\u{1b}\" and \\u{1b}[31m"), "{text}");
         assert!(text.contains("tensor a\\u{1b}]0;x\\u{7}\\nb"), "{text}");
     }

@@ -52,6 +52,8 @@ pub struct Plan {
     pub left_out: Vec<PathBuf>,
     /// What the user should know.
     pub notes: Vec<String>,
+    /// Indexes of `.cmz` files that the plan follows.
+    pub indexes: Vec<PathBuf>,
     /// Indexes to be written at the end: where, and which tensor is in which `.cmz` file.
     markers: Vec<Marker>,
 }
@@ -366,7 +368,8 @@ fn plan_restore(source: &Path, target: Option<&Path>, listing: Listing, aux: boo
             originals.insert(OsString::from(&shard.file), OsString::from(&shard.source));
         }
     }
-    let mut plan = Plan { many: true, left_out: listing.left_out, ..Plan::default() };
+    let paths = indexes.iter().map(|index| index.path.clone()).collect();
+    let mut plan = Plan { many: true, left_out: listing.left_out, indexes: paths, ..Plan::default() };
     for file in files {
         let name = file.file_name().unwrap_or_default().to_owned();
         let to = |name: &OsStr| Job { source: file.clone(), target: folder.join(name) };

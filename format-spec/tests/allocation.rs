@@ -92,7 +92,7 @@ fn memory_is_earned() {
     for from in ["\"shape\":[3,40]", "\"shape\":[5]"] {
         check("shape", &parts.clone().with_json(from, "\"shape\":[4611686018427387903]").file());
     }
-    for (from, to) in [("\"literal\":100", "\"literal\":9999999999999"), ("\"tensors\":2", "\"tensors\":4294967295")] {
+    for (from, to) in [("\"len\":745", "\"len\":18446744073709551615"), ("[7,50]", "[4294967296,2147483647]")] {
         check(to, &parts.clone().with_json(from, to).file());
     }
     check("nesting", &parts.clone().with_json("{\"generator\":", &("{\"x\":".to_owned() + &"[".repeat(3000))).file());

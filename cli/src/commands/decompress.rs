@@ -41,6 +41,8 @@ fn decompress_plan(plan: &Plan, args: &Decompress, context: &Context) -> Result<
         context.note(&format!("{} is up to date", path(&done.job.target)));
     }
     if args.rm {
+        // Without its files an index is good for nothing.
+        plan.indexes.iter().try_for_each(|index| remove(index, &Stamp::of(index)))?;
         done.iter().zip(&stamps).try_for_each(|(done, stamp)| remove(&done.job.source, stamp))?;
     }
     Ok(done)

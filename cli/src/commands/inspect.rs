@@ -128,7 +128,7 @@ fn codecs(report: &mut Report) {
             entry.codec.name().to_owned(),
             version(entry.since),
             cuda(entry.cuda_kernel),
-            about(entry.spec).to_owned(),
+            about(entry.spec),
         ]
     });
     let encodings = registry::ENCODINGS.iter().map(|entry| {
@@ -139,7 +139,7 @@ fn codecs(report: &mut Report) {
             name,
             version(entry.since),
             cuda(entry.cuda_kernel),
-            about(entry.spec).to_owned(),
+            about(entry.spec),
         ]
     });
     let rows: Vec<_> = streams.chain(encodings).collect();
@@ -150,8 +150,9 @@ fn codecs(report: &mut Report) {
     report.json.insert("encodings".to_owned(), registry::ENCODINGS.iter().map(encoding_json).collect());
 }
 
-/// The first sentence of a specification.
-fn about(spec: &str) -> &str {
-    let first = spec.lines().find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or_default();
-    first.split_inclusive(['.', ':', ';']).next().unwrap_or_default().trim_end_matches(['.', ':', ';'])
+/// The beginning of a specification, up to the first stop.
+fn about(spec: &str) -> String {
+    let lines = spec.lines().skip_while(|line| line.is_empty() || line.starts_with('#'));
+    let paragraph = lines.take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    paragraph.split(['.', ':', ';', '(']).next().unwrap_or_default().trim_end().to_owned()
 }

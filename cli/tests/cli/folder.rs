@@ -109,8 +109,10 @@ fn removing_sources_keeps_the_rest_of_the_folder() {
     cmz(dir.path(), &["compress", "model", "-o", "out", "--rm"]).expect(0);
     let left: Vec<_> = contents(&dir.path().join("model")).into_keys().collect();
     assert_eq!(left, ["config.json", "model.safetensors.index.json", "tokenizer.model"]);
-    cmz(dir.path(), &["decompress", "out", "-o", "model"]).expect(0);
+    cmz(dir.path(), &["decompress", "--rm", "out", "-o", "model"]).expect(0);
     assert_eq!(contents(&dir.path().join("model")), before);
+    let left: Vec<_> = contents(&dir.path().join("out")).into_keys().collect();
+    assert_eq!(left, ["config.json", "model.safetensors.index.json", "tokenizer.model"]);
 }
 
 #[test]

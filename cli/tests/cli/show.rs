@@ -137,3 +137,31 @@ fn recover_refuses_an_existing_target() {
     cmz(dir.path(), &["recover", "model.cmz"]).expect(5).says(&["error[CMZ5001]"]);
     assert_eq!(fs::read(dir.path().join("model.recovered.cmz")).unwrap(), b"precious");
 }
+
+#[test]
+fn recover_saves_what_is_whole() {
+    let dir = with_cmz(BF16);
+    let whole = fs::read(dir.path().join("model.cmz")).unwrap();
+    fs::write(dir.path().join("cut.cmz"), &whole[..whole.len() / 2]).unwrap();
+    let run = cmz(dir.path(), &["recover", "cut.cmz", "--json"]);
+    let json = run.json();
+    assert_eq!((&json["schema"], &json["source_whole"]), (&"cmz.recover/1".into(), &false.into()));
+    let saved = json["saved"].as_array().unwrap();
+    assert!(saved.len() > 3 && saved.len() < 16, "{json}");
+    assert_eq!(run.code, if json["lost"].as_array().unwrap().is_empty() { 0 } else { 3 });
+    cmz(dir.path(), &["verify", "cut.recovered.cmz"]).expect(0);
+    for name in saved {
+        let name = name.as_str().unwrap();
+        let extract = |file, to| cmz(dir.path(), &["extract", "-f", file, name, "-o", to]).expect(0);
+        extract("model.cmz", "a.npy");
+        extract("cut.recovered.cmz", "b.npy");
+        assert_eq!(fs::read(dir.path().join("a.npy")).unwrap(), fs::read(dir.path().join("b.npy")).unwrap());
+    }
+    // With only the trailer lost, everything is saved.
+    fs::write(dir.path().join("cut.cmz"), &whole[..whole.len() - 1]).unwrap();
+    cmz(dir.path(), &["recover", "cut.cmz", "-f"]).expect(0);
+    cmz(dir.path(), &["verify", "cut.recovered.cmz", "--against", "model.safetensors"]).expect(0);
+    cmz(dir.path(), &["recover", "cut.cmz", "-f", "-o", "cut.cmz"]).expect(2);
+    fs::write(dir.path().join("cut.cmz"), "nothing of the kind").unwrap();
+    cmz(dir.path(), &["recover", "cut.cmz", "-o", "x"]).expect(3).says(&["error[CMZ3009]"]);
+}

@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::TILE;
-use super::kernel::{Kernel, PlaneWords, Planes, STEP, TierBuffer};
+use super::kernel::{Kernel, PlaneWords, Planes, STEP, TierBuffer, feature_kernel};
 use super::portable::valid;
 use super::prefetch::{self, LINE};
 
@@ -26,57 +26,7 @@ impl Avx512 {
     }
 }
 
-impl Kernel for Avx512 {
-    fn name(&self) -> &'static str {
-        "avx512"
-    }
-
-    fn escapes(&self, low: &[u8], high: &[u8]) -> usize {
-        // SAFETY: `self` exists, so the machine has the features.
-        unsafe { escapes(low, high) }
-    }
-
-    fn decode_tier(&self, planes: Planes<'_>, named: [u8; 3], below: &TierBuffer, out: &mut [u8]) {
-        // SAFETY: `self` exists, so the machine has the features.
-        unsafe { decode_tier(planes, named, below, out) }
-    }
-
-    fn decode_bf16(
-        &self,
-        planes: Planes<'_>,
-        named: [u8; 3],
-        below: &TierBuffer,
-        sign_mantissa: &[u8; TILE],
-        out: &mut [u8; 2 * TILE],
-    ) {
-        // SAFETY: `self` exists, so the machine has the features.
-        unsafe { decode_bf16(planes, named, below, sign_mantissa, out) }
-    }
-
-    fn encode_tier(
-        &self,
-        symbols: &[u8],
-        elements: usize,
-        named: [u8; 3],
-        planes: &mut PlaneWords,
-        escaped: &mut TierBuffer,
-    ) -> usize {
-        // SAFETY: `self` exists, so the machine has the features.
-        unsafe { encode_tier(symbols, elements, named, planes, escaped) }
-    }
-
-    fn encode_bf16(
-        &self,
-        data: &[u8; 2 * TILE],
-        named: [u8; 3],
-        planes: &mut PlaneWords,
-        escaped: &mut TierBuffer,
-        sign_mantissa: &mut [u8; TILE],
-    ) -> usize {
-        // SAFETY: `self` exists, so the machine has the features.
-        unsafe { encode_bf16(data, named, planes, escaped, sign_mantissa) }
-    }
-}
+feature_kernel!(Avx512, "avx512");
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq")]
 fn escapes(low: &[u8], high: &[u8]) -> usize {
