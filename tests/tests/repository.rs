@@ -15,6 +15,7 @@ const UNSAFE: &[&str] = &[
     "codec/src/stream/rans/avx512_encode.rs",
     "codec/src/stream/tiered/avx2.rs",
     "codec/src/stream/tiered/avx512.rs",
+    "codec/src/stream/tiered/kernel.rs",
     "codec/src/stream/tiered/neon.rs",
     "codec/src/stream/tiered/prefetch.rs",
     "format-spec/tests/allocation.rs",
