@@ -3,7 +3,6 @@
 //!
 //! `cargo bench -p cmz-benches --bench codecs -- tiered`
 #![forbid(unsafe_code)]
-#![expect(missing_docs, reason = "criterion's macros make public functions")]
 
 use std::hint::black_box;
 use std::path::Path;
