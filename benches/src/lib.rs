@@ -1,8 +1,10 @@
-//! What the benchmarks share: synthetic weights.
+//! What the benchmarks share: weights, synthetic and cast, and the files they lie in.
 #![forbid(unsafe_code)]
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
+
+pub mod datasets;
 
 /// A small fast generator (xorshift64*): the same seed gives the same weights everywhere.
 #[derive(Clone, Debug)]
@@ -56,18 +58,22 @@ impl Gaussian {
     }
 }
 
-/// Writes a checkpoint of BF16 matrices with a scale per row to `path`.
+/// Begins a safetensors file of these tensors (name, name of the element type, shape, length
+/// in bytes), whose bytes the caller writes behind it.
 ///
 /// # Errors
 /// What the file system returns.
-pub fn write_checkpoint(path: &Path, tensors: usize, rows: usize, columns: usize) -> io::Result<()> {
-    let tensor_len = rows * columns * 2;
+pub fn begin_safetensors<'a>(
+    path: &Path,
+    tensors: impl Iterator<Item = (&'a str, &'a str, &'a [u64], usize)>,
+) -> io::Result<BufWriter<std::fs::File>> {
     let mut header = String::from("{\"__metadata__\":{\"format\":\"pt\"}");
-    for t in 0..tensors {
-        let (start, end) = (t * tensor_len, (t + 1) * tensor_len);
-        header += &format!(
-            ",\"layers.{t}.weight\":{{\"dtype\":\"BF16\",\"shape\":[{rows},{columns}],\"data_offsets\":[{start},{end}]}}"
-        );
+    let mut start = 0;
+    for (name, dtype, shape, len) in tensors {
+        let end = start + len;
+        let entry = serde_json::json!({ "dtype": dtype, "shape": shape, "data_offsets": [start, end] });
+        header += &format!(",{}:{entry}", serde_json::json!(name));
+        start = end;
     }
     header.push('}');
     while header.len() % 8 != 0 {
@@ -76,6 +82,17 @@ pub fn write_checkpoint(path: &Path, tensors: usize, rows: usize, columns: usize
     let mut file = BufWriter::with_capacity(1 << 20, std::fs::File::create(path)?);
     file.write_all(&(header.len() as u64).to_le_bytes())?;
     file.write_all(header.as_bytes())?;
+    Ok(file)
+}
+
+/// Writes a checkpoint of BF16 matrices with a scale per row to `path`.
+///
+/// # Errors
+/// What the file system returns.
+pub fn write_checkpoint(path: &Path, tensors: usize, rows: usize, columns: usize) -> io::Result<()> {
+    let names: Vec<String> = (0..tensors).map(|t| format!("layers.{t}.weight")).collect();
+    let shape = [rows as u64, columns as u64];
+    let mut file = begin_safetensors(path, names.iter().map(|name| (&**name, "BF16", &shape[..], rows * columns * 2)))?;
     let gaussian = Gaussian::default();
     let mut random = Random::new(1);
     let mut row = vec![0; columns * 2];

@@ -51,9 +51,11 @@ pub(super) fn put(counts: &[u32], out: &mut Vec<u8>) {
     }
 }
 
-/// Takes a set from the front of `bytes`, into `symbols`, ascending.
+/// Takes a set from the front of `bytes`, into `symbols`, ascending. There is then room for
+/// all symbols, so that the next set does not allocate.
 pub(super) fn take(bytes: &mut &[u8], width: Width, symbols: &mut Vec<u16>) -> Result<(), StreamError> {
     symbols.clear();
+    symbols.reserve(1 << width.bits());
     let runs = take_varint(bytes)?;
     let mut next = 0;
     for run in 0..runs {

@@ -32,14 +32,19 @@ impl Code {
     /// An optimal code of at most [`LONGEST`] bits for an array with these counts.
     pub(super) fn fit(&mut self, counts: &[u32], packages: &mut Packages) {
         self.symbols.clear();
+        self.symbols.reserve(counts.len());
         self.symbols.extend((0..=u16::MAX).zip(counts).filter(|&(_, &count)| count > 0).map(|(symbol, _)| symbol));
         self.lengths.clear();
+        self.lengths.reserve(counts.len());
         let m = self.symbols.len();
         if m < 2 {
             return;
         }
         self.lengths.resize(m, 0);
         packages.leaves.clear();
+        packages.leaves.reserve(counts.len());
+        packages.items.clear();
+        packages.items.reserve(2 * LONGEST * counts.len());
         let weight = |symbol: &u16| u64::from(counts[usize::from(*symbol)]);
         packages.leaves.extend(self.symbols.iter().map(weight).zip(0..));
         packages.leaves.sort_unstable();
@@ -66,6 +71,7 @@ impl Code {
     pub(super) fn read(&mut self, mut bytes: &[u8], width: Width) -> Result<(), StreamError> {
         symbol_set::take(&mut bytes, width, &mut self.symbols)?;
         self.lengths.clear();
+        self.lengths.reserve((1 << width.bits()) + 1);
         let m = self.symbols.len();
         if m >= 2 {
             for _ in 0..m.div_ceil(2) {

@@ -16,8 +16,10 @@ impl Model {
     /// The model for an array with these counts.
     pub(super) fn fit(&mut self, counts: &[u32]) {
         self.symbols.clear();
+        self.symbols.reserve(counts.len());
         self.symbols.extend((0..=u16::MAX).zip(counts).filter(|&(_, &count)| count > 0).map(|(symbol, _)| symbol));
         self.frequencies.clear();
+        self.frequencies.reserve(counts.len());
         if self.symbols.len() >= 2 {
             let total: u64 = counts.iter().map(|&count| u64::from(count)).sum();
             let scaled = |count: u32| (u64::from(count) * u64::from(SCALE) / total).max(1) as u32;
@@ -69,6 +71,7 @@ impl Model {
     pub(super) fn read(&mut self, mut bytes: &[u8], width: Width) -> Result<(), StreamError> {
         symbol_set::take(&mut bytes, width, &mut self.symbols)?;
         self.frequencies.clear();
+        self.frequencies.reserve(1 << width.bits());
         if self.symbols.len() >= 2 {
             for _ in 0..self.symbols.len() {
                 self.frequencies.push(take_varint(&mut bytes)? as u32 + 1);
