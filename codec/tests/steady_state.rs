@@ -91,8 +91,7 @@ fn allocations(encoding: &str, codecs: &[&[&str]], level: Level) -> (usize, usiz
         block_elements: ELEMENTS as u64,
         encoding: stored.to_manifest(element),
     };
-    let mut plan = cmz_format::Plan::new();
-    plan.push(PlannedSegment::Tensor { tensor, byte_len, shared: false });
+    let plan = vec![PlannedSegment::Tensor { tensor, byte_len, shared: false }];
     let header = Header { optional_features: 0, fingerprint: [0; 16] };
     let mut writer = Writer::new(Cursor::new(Vec::new()), &header, plan).expect("a file begins");
     writer.descriptor().expect("a descriptor");
