@@ -1,5 +1,8 @@
 //! The slow, obvious decoder of the `bitpack` codec: bit by bit.
 
+use bitvec::order::Lsb0;
+use bitvec::view::BitView;
+
 use crate::stream::{StreamError, Width};
 
 /// Decodes `stream` into `symbols`.
@@ -9,12 +12,12 @@ pub(super) fn decode(stream: &[u8], width: Width, symbols: &mut [u8]) -> Result<
     if !symbols.len().is_multiple_of(width.bytes()) || stream.len() as u128 != (n as u128 * bits as u128).div_ceil(8) {
         return Err(StreamError::Length);
     }
-    let bit = |j: usize| u16::from(stream[j / 8] >> (j % 8) & 1);
+    let (codes, spare) = stream.view_bits::<Lsb0>().split_at(n * bits);
     for (i, symbol) in symbols.chunks_exact_mut(width.bytes()).enumerate() {
-        let value = (0..bits).fold(0, |value, b| value | bit(i * bits + b) << b);
+        let value = codes[i * bits..][..bits].iter_ones().fold(0u16, |value, b| value | 1 << b);
         symbol.copy_from_slice(&value.to_le_bytes()[..width.bytes()]);
     }
-    if (n * bits..8 * stream.len()).any(|j| bit(j) != 0) {
+    if spare.any() {
         return Err(StreamError::Invalid("bits behind the last symbol are not zero"));
     }
     Ok(())

@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 
+use bitvec::order::Lsb0;
+use bitvec::view::BitView;
+
 use super::code::Code;
 use super::header::{Tiles, table};
 use super::{GRANULE, LANES, TILE};
@@ -34,12 +37,12 @@ pub(super) fn decode(stream: &[u8], width: Width, symbols: &mut [u8]) -> Result<
 }
 
 fn decode_lane(bytes: &[u8], codes: &Codes, lane: usize, tile: &mut [u8]) -> Result<(), StreamError> {
-    let mut bits = bytes.iter().flat_map(|&byte| (0..8).map(move |b| u16::from(byte >> b & 1)));
+    let mut bits = bytes.view_bits::<Lsb0>().iter().by_vals();
     let mut used = 0;
     for (_, symbol) in tile.iter_mut().enumerate().filter(|(i, _)| i / GRANULE % LANES == lane) {
         let (mut word, mut length) = (0, 0);
         *symbol = loop {
-            word |= bits.next().ok_or(StreamError::Length)? << length;
+            word |= u16::from(bits.next().ok_or(StreamError::Length)?) << length;
             length += 1;
             if let Some(&symbol) = codes.get(&(word, length)) {
                 break symbol;
@@ -50,7 +53,7 @@ fn decode_lane(bytes: &[u8], codes: &Codes, lane: usize, tile: &mut [u8]) -> Res
     if bytes.len() != used.div_ceil(8) {
         return Err(StreamError::Length);
     }
-    if bits.any(|bit| bit != 0) {
+    if bits.any(|bit| bit) {
         return Err(StreamError::Invalid("bits behind the last code are not zero"));
     }
     Ok(())

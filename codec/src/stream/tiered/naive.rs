@@ -1,5 +1,8 @@
 //! The slow, obvious decoder of the `tiered` codec: the oracle of every other one.
 
+use bitvec::order::Lsb0;
+use bitvec::view::BitView;
+
 use super::{NAMED, PREFIX, TIERS, TILE};
 use crate::stream::{StreamError, Width};
 
@@ -47,11 +50,12 @@ fn decode_tile(bytes: &[u8], named: &[u8; NAMED], tile: &mut [u8]) -> Result<(),
         }
         let (low, tail) = rest.split_at(plane_len);
         let (high, tail) = tail.split_at(plane_len);
-        let bit = |plane: &[u8], i: usize| plane[i / 8] >> (i % 8) & 1;
-        if (elements..8 * plane_len).any(|i| bit(low, i) | bit(high, i) != 0) {
+        let (low, low_spare) = low.view_bits::<Lsb0>().split_at(elements);
+        let (high, high_spare) = high.view_bits::<Lsb0>().split_at(elements);
+        if low_spare.any() || high_spare.any() {
             return Err(INVALID("bits behind the last element are not zero"));
         }
-        codes.push((0..elements).map(|i| bit(low, i) | bit(high, i) << 1).collect());
+        codes.push(low.iter().by_vals().zip(high).map(|(low, high)| u8::from(low) | u8::from(*high) << 1).collect());
         elements = codes.last().map_or(0, |c| c.iter().filter(|&&code| code == 3).count());
         rest = tail;
     }
