@@ -136,7 +136,8 @@ def peers(dataset):
         made.append(Peer(name, zipnn.compress, zipnn.decompress, whole=threads > 1, destroys=True))
     made.append(openzl_peer("OpenZL, float deconstruct + Huffman", dataset, zl.graphs.Huffman))
     made.append(openzl_peer("OpenZL, float deconstruct + FSE", dataset, zl.graphs.Fse))
-    made.append(pcodec_peer("pcodec", pcodec_type, ChunkConfig()))
+    config = ChunkConfig(enable_8_bit=True) if pcodec_type is np.uint8 else ChunkConfig()
+    made.append(pcodec_peer("pcodec", pcodec_type, config))
     return made
 
 
