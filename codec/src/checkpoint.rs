@@ -13,13 +13,16 @@ use cmz_format::{Code, Error, Result};
 
 use crate::convert::partial_path;
 
+mod import;
 mod listing;
 mod marker;
 mod run;
 mod shards;
 
+pub use import::plan_import;
+pub(crate) use import::safetensors_of;
 pub use marker::{CmzIndex, Shard};
-pub use run::{Done, compress, decompress};
+pub use run::{Done, compress, decompress, import};
 
 use listing::{Listing, is_partial, list};
 use marker::CMZ_INDEX;

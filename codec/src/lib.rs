@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod choose;
 pub mod convert;
 pub mod encoding;
+pub mod import;
 pub mod io;
 pub mod pipeline;
 pub mod registry;

@@ -47,6 +47,22 @@ impl Header {
     /// [`Code::NotWeights`] if the file is obviously something else, [`Code::BadSource`] if
     /// it breaks a rule, [`Code::Truncated`] if it ends before its tensors do.
     pub fn read(file: &dyn ReadAt) -> Result<Self> {
+        Self::parse(&Self::read_json(file)?, file.byte_len())
+    }
+
+    /// Reads and checks the header of a file that may end anywhere behind it, with the
+    /// header's own bytes, length field included: for what a header alone tells.
+    ///
+    /// # Errors
+    /// As [`Self::read`], except that the tensors' bytes may be missing.
+    pub fn read_alone(file: &dyn ReadAt) -> Result<(Self, Vec<u8>)> {
+        let json = Self::read_json(file)?;
+        let header = Self::parse(&json, u64::MAX)?;
+        Ok((header, [&(json.len() as u64).to_le_bytes(), json.as_slice()].concat()))
+    }
+
+    /// Reads the JSON of a header.
+    fn read_json(file: &dyn ReadAt) -> Result<Vec<u8>> {
         let file_len = file.byte_len();
         let mut start = [0; 512];
         let start = &mut start[..file_len.min(512) as usize];
@@ -75,7 +91,7 @@ impl Header {
         }
         let mut json = vec![0; json_len as usize];
         file.read_at(LENGTH_FIELD, &mut json)?;
-        Self::parse(&json, file_len)
+        Ok(json)
     }
 
     /// Parses the JSON of a header.

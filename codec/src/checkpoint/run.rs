@@ -10,6 +10,7 @@ use super::{Job, Marker, Plan};
 use crate::convert::{
     CompressOptions, Compressed, DecompressOptions, Decompressed, Phase, Progress, Target, sha256_of,
 };
+use crate::import::Restored;
 use crate::io::{PlainFile, ReadAt};
 use crate::{Archive, OpenOptions, convert};
 
@@ -40,6 +41,33 @@ pub fn compress(plan: &Plan, options: &CompressOptions, progress: &dyn Progress)
             Some(result) => Done { job: job.clone(), result, kept: true },
             None => {
                 let result = convert::compress(&job.source, &job.target, options, progress)?;
+                Done { job: job.clone(), result, kept: false }
+            }
+        });
+    }
+    plan.markers.iter().try_for_each(|marker| write_marker(marker, plan, options.replace))?;
+    Ok(done)
+}
+
+/// Compresses `sources` in place of the files of a plan, one for each, as [`compress`] does.
+///
+/// # Errors
+/// As [`convert::compress_source`].
+pub fn import(
+    plan: &Plan,
+    sources: &[Restored],
+    options: &CompressOptions,
+    progress: &dyn Progress,
+) -> Result<Vec<Done<Compressed>>> {
+    begin(plan, options.replace)?;
+    let mut done = Vec::new();
+    for (number, (job, source)) in plan.jobs.iter().zip(sources).enumerate() {
+        progress.file(&job.source, number, plan.jobs.len());
+        let kept = if plan.many && !options.replace { made_from(source, &job.target, progress)? } else { None };
+        done.push(match kept {
+            Some(result) => Done { job: job.clone(), result, kept: true },
+            None => {
+                let result = convert::compress_source(source, &job.target, options, progress)?;
                 Done { job: job.clone(), result, kept: false }
             }
         });
@@ -94,14 +122,21 @@ fn already_compressed(job: &Job, progress: &dyn Progress) -> Result<Option<Compr
     if !job.target.is_file() {
         return Ok(None);
     }
-    let Ok(archive) = Archive::open(&job.target) else { return Ok(None) };
-    let Ok(recorded) = archive.source() else { return Ok(None) };
     let source = PlainFile::open(&job.source)?;
+    made_from(&source, &job.target, progress).map_err(|e| e.in_file(&job.source))
+}
+
+fn made_from(source: &dyn ReadAt, target: &Path, progress: &dyn Progress) -> Result<Option<Compressed>> {
+    if !target.is_file() {
+        return Ok(None);
+    }
+    let Ok(archive) = Archive::open(target) else { return Ok(None) };
+    let Ok(recorded) = archive.source() else { return Ok(None) };
     if source.byte_len() != recorded.len {
         return Ok(None);
     }
     progress.begin(Phase::Hashing, source.byte_len());
-    let sha256 = sha256_of(&source, progress).map_err(|e| e.in_file(&job.source))?;
+    let sha256 = sha256_of(source, progress)?;
     Ok((sha256 == recorded.sha256).then(|| Compressed {
         source_len: recorded.len,
         sha256,

@@ -89,10 +89,20 @@ pub(super) fn check(
         let name = job.source.file_name().unwrap_or_default().to_string_lossy().into_owned();
         tensors.insert(name, header.tensors.into_iter().map(|tensor| tensor.name).collect::<Vec<_>>());
     }
-    for index in indexes {
-        check_index(index, &tensors, notes).map_err(|e| e.in_file(folder.join(&index.file_name)))?;
-    }
+    check_indexes(folder, &tensors, indexes, notes)?;
     Ok(tensors)
+}
+
+/// Checks indexes against the names of the tensors in each file.
+pub(super) fn check_indexes(
+    folder: &Path,
+    tensors: &HashMap<String, Vec<String>>,
+    indexes: &[Shards],
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    indexes
+        .iter()
+        .try_for_each(|index| check_index(index, tensors, notes).map_err(|e| e.in_file(folder.join(&index.file_name))))
 }
 
 fn check_index(index: &Shards, tensors: &HashMap<String, Vec<String>>, notes: &mut Vec<String>) -> Result<()> {

@@ -63,18 +63,42 @@ pub fn compress(
     progress: &dyn Progress,
 ) -> Result<Compressed> {
     let source = PlainFile::open(source_path)?;
-    let in_source = |e: Error| e.in_file(source_path);
-    let header = Header::read(&source).map_err(in_source)?;
-    let plan = plan(&source, &header, options, progress).map_err(in_source)?;
-    let cmz_header = CmzHeader { optional_features: 0, fingerprint: fingerprint(&source, &header, &plan, options)? };
+    compress_named(&source, |e| e.in_file(source_path), target_path, options, progress)
+}
+
+/// Compresses a safetensors file that need not lie on a disk: `source` is read several times,
+/// at any offset and from several threads, and must give the same bytes each time.
+///
+/// # Errors
+/// As [`compress`], or what the source returns.
+pub fn compress_source(
+    source: &dyn ReadAt,
+    target_path: &Path,
+    options: &CompressOptions,
+    progress: &dyn Progress,
+) -> Result<Compressed> {
+    compress_named(source, |e| e, target_path, options, progress)
+}
+
+/// `in_source` adds the source's name to an error.
+fn compress_named(
+    source: &dyn ReadAt,
+    in_source: impl Fn(Error) -> Error + Copy,
+    target_path: &Path,
+    options: &CompressOptions,
+    progress: &dyn Progress,
+) -> Result<Compressed> {
+    let header = Header::read(source).map_err(in_source)?;
+    let plan = plan(source, &header, options, progress).map_err(in_source)?;
+    let cmz_header = CmzHeader { optional_features: 0, fingerprint: fingerprint(source, &header, &plan, options)? };
     let mut target = Target::open(target_path, options.replace)?;
-    let mut writer = open_writer(&mut target, &cmz_header, &plan, &source, options.replace)?;
+    let mut writer = open_writer(&mut target, &cmz_header, &plan, source, options.replace)?;
     let (resumed_blocks, _) = writer.blocks_written();
 
     progress.begin(Phase::Compressing, source.byte_len());
     let sha256 = thread::scope(|scope| {
-        let digest = scope.spawn(|| sha256_of(&source, &()));
-        write_blocks(&source, &plan, &mut writer, target.partial(), options, progress)?;
+        let digest = scope.spawn(|| sha256_of(source, &()));
+        write_blocks(source, &plan, &mut writer, target.partial(), options, progress)?;
         digest.join().map_err(|_| Error::new(Code::Io, "the hashing thread failed"))?
     })
     .map_err(in_source)?;
@@ -83,14 +107,14 @@ pub fn compress(
     writer.finish(GENERATOR, Some(manifest_source), header.metadata).map_err(|e| e.in_file(target.partial()))?;
     let len = target.file().metadata().map_err(|e| Error::io("cannot get the file's size", e))?.len();
     if options.verify {
-        compare(target.partial(), &source, options.threads, progress)?;
+        compare(target.partial(), source, options.threads, progress)?;
     }
     target.commit(options.replace)?;
     Ok(Compressed { source_len: source.byte_len(), sha256, len, tensors, resumed_blocks })
 }
 
 /// Lays out the file: what is literal, and how each tensor is stored.
-fn plan(source: &PlainFile, header: &Header, options: &CompressOptions, progress: &dyn Progress) -> Result<Plan> {
+fn plan(source: &dyn ReadAt, header: &Header, options: &CompressOptions, progress: &dyn Progress) -> Result<Plan> {
     progress.begin(Phase::Planning, header.tensors.len() as u64);
     let mut plan = Plan::new();
     let mut literal_start = 0;
@@ -123,7 +147,7 @@ fn push_literal(plan: &mut Plan, range: Range<u64>) {
 }
 
 /// Identifies a conversion: the same source header, length, options and program.
-fn fingerprint(source: &PlainFile, header: &Header, plan: &Plan, options: &CompressOptions) -> Result<[u8; 16]> {
+fn fingerprint(source: &dyn ReadAt, header: &Header, plan: &Plan, options: &CompressOptions) -> Result<[u8; 16]> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(GENERATOR.as_bytes());
     hasher.update(format!("{VERSION:?} {} {:?}", source.byte_len(), options.encode).as_bytes());
@@ -148,7 +172,7 @@ fn open_writer(
     target: &mut Target,
     header: &CmzHeader,
     plan: &Plan,
-    source: &PlainFile,
+    source: &dyn ReadAt,
     replace: bool,
 ) -> Result<FileWriter> {
     let partial = PlainFile::open(target.partial())?;
@@ -199,7 +223,7 @@ fn is_resumable(partial: &PlainFile, header: &CmzHeader, replace: bool) -> Resul
         .with_help("delete it, or pass -f to start over"))
 }
 
-fn crc_of(source: &PlainFile, range: Range<u64>) -> Result<u32> {
+fn crc_of(source: &dyn ReadAt, range: Range<u64>) -> Result<u32> {
     let mut bytes = vec![0; (range.end - range.start) as usize];
     source.read_at(range.start, &mut bytes)?;
     Ok(crc32(&bytes))
@@ -217,7 +241,7 @@ enum Done {
 
 /// Encodes all blocks that are still to be written and writes them in order.
 fn write_blocks(
-    source: &PlainFile,
+    source: &dyn ReadAt,
     plan: &Plan,
     writer: &mut FileWriter,
     partial: &Path,
@@ -292,7 +316,7 @@ fn write_block(writer: &mut FileWriter, done: Done, checksums: &mut Vec<u32>) ->
 
 fn work(
     job: &Job,
-    source: &PlainFile,
+    source: &dyn ReadAt,
     stored: &[StoredArray],
     options: &CompressOptions,
     scratch: &mut Scratch,
@@ -320,7 +344,7 @@ fn work(
 }
 
 /// Decodes the unfinished file and compares every byte with the source.
-fn compare(partial: &Path, source: &PlainFile, threads: usize, progress: &dyn Progress) -> Result<()> {
+fn compare(partial: &Path, source: &dyn ReadAt, threads: usize, progress: &dyn Progress) -> Result<()> {
     progress.begin(Phase::Verifying, source.byte_len());
     let archive = Archive::open_with(partial, OpenOptions { io: IoMode::Pread, ..OpenOptions::default() })?;
     pipeline::ordered(

@@ -16,7 +16,7 @@ mod scan;
 mod target;
 mod verify;
 
-pub use compress::{CompressOptions, Compressed, compress};
+pub use compress::{CompressOptions, Compressed, compress, compress_source};
 pub use decompress::{DecompressOptions, Decompressed, decompress};
 pub use recover::{Lost, Recovered, recover};
 pub use target::{Target, partial_path};
