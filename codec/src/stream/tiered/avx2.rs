@@ -169,6 +169,15 @@ fn trade_tops(low: __m256i, high: __m256i, top: __m256i) -> (__m256i, __m256i) {
     (_mm256_xor_si256(low, trade), _mm256_xor_si256(high, trade))
 }
 
+/// Which of the symbols of a step are `name`.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn equal([low, high]: [__m256i; 2], name: __m256i) -> u64 {
+    let low = _mm256_movemask_epi8(_mm256_cmpeq_epi8(low, name)) as u32;
+    let high = _mm256_movemask_epi8(_mm256_cmpeq_epi8(high, name)) as u32;
+    u64::from(low) | u64::from(high) << 32
+}
+
 /// Codes steps of a tier one after the other.
 struct Coder<'a> {
     named: [__m256i; 3],
@@ -193,10 +202,9 @@ impl<'a> Coder<'a> {
     #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
     #[inline]
     unsafe fn step(&mut self, i: usize, symbols: [__m256i; 2], valid: u64) {
-        let [is_zero, is_one, is_two] = self.named.map(|name| {
-            let [low, high] = symbols.map(|s| _mm256_movemask_epi8(_mm256_cmpeq_epi8(s, name)) as u32);
-            u64::from(low) | u64::from(high) << 32
-        });
+        // Closures would be called by `array::map`, which lacks the features to inline them.
+        let [zero, one, two] = self.named;
+        let (is_zero, is_one, is_two) = (equal(symbols, zero), equal(symbols, one), equal(symbols, two));
         let escape = !(is_zero | is_one | is_two) & valid;
         self.planes.low[i] = is_one & valid | escape;
         self.planes.high[i] = is_two & valid | escape;

@@ -153,7 +153,9 @@ impl<'a> Coder<'a> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,bmi1,bmi2,popcnt")]
     #[inline]
     unsafe fn step(&mut self, i: usize, symbols: __m512i, valid: u64) {
-        let [is_zero, is_one, is_two] = self.named.map(|name| _mm512_cmpeq_epi8_mask(symbols, name));
+        let [zero, one, two] = self.named;
+        let is_zero = _mm512_cmpeq_epi8_mask(symbols, zero);
+        let (is_one, is_two) = (_mm512_cmpeq_epi8_mask(symbols, one), _mm512_cmpeq_epi8_mask(symbols, two));
         let escape = !(is_zero | is_one | is_two) & valid;
         self.planes.low[i] = is_one & valid | escape;
         self.planes.high[i] = is_two & valid | escape;
