@@ -35,7 +35,7 @@ pub fn compress(plan: &Plan, options: &CompressOptions, progress: &dyn Progress)
     let mut done = Vec::new();
     for (number, job) in plan.jobs.iter().enumerate() {
         progress.file(&job.source, number, plan.jobs.len());
-        let kept = if plan.many && !options.replace { already_compressed(job, progress)? } else { None };
+        let kept = if plan.many && !options.replace { already_compressed(job, options, progress)? } else { None };
         done.push(match kept {
             Some(result) => Done { job: job.clone(), result, kept: true },
             None => {
@@ -62,7 +62,7 @@ pub fn decompress(
     let mut done = Vec::new();
     for (number, job) in plan.jobs.iter().enumerate() {
         progress.file(&job.source, number, plan.jobs.len());
-        let archive = Archive::open_with(&job.source, open)?;
+        let archive = Archive::open_with(&job.source, open.clone())?;
         let kept = plan.many && !options.replace && already_restored(&archive, job, progress)?;
         let result = if kept {
             let source = archive.source()?;
@@ -90,12 +90,16 @@ fn begin(plan: &Plan, replace: bool) -> Result<()> {
 
 /// The result of an earlier conversion of the same bytes. A file appears under its name only
 /// when it is complete, so its index and the source's hash are enough to tell.
-fn already_compressed(job: &Job, progress: &dyn Progress) -> Result<Option<Compressed>> {
+fn already_compressed(job: &Job, options: &CompressOptions, progress: &dyn Progress) -> Result<Option<Compressed>> {
     if !job.target.is_file() {
         return Ok(None);
     }
-    let Ok(archive) = Archive::open(&job.target) else { return Ok(None) };
+    let open = OpenOptions { bases: options.bases.clone(), ..OpenOptions::default() };
+    let Ok(archive) = Archive::open_with(&job.target, open) else { return Ok(None) };
     let Ok(recorded) = archive.source() else { return Ok(None) };
+    if archive.check_bases().is_err() {
+        return Ok(None);
+    }
     let source = PlainFile::open(&job.source)?;
     if source.byte_len() != recorded.len {
         return Ok(None);
