@@ -121,7 +121,8 @@ Examples:
   cmz compress model.safetensors                writes model.cmz
   cmz compress model/ -o model-cmz/             a whole checkpoint, with its other files
   cmz compress model.safetensors.index.json -o out/
-  cmz compress a.safetensors b.safetensors -o out/ --level max")]
+  cmz compress a.safetensors b.safetensors -o out/ --level max
+  cmz compress tuned.safetensors --base model.cmz")]
 pub(crate) struct Compress {
     /// Files, folders or shard indexes.
     #[arg(required = true, value_name = "INPUT")]
@@ -147,6 +148,9 @@ pub(crate) struct Compress {
     /// Do not decode and compare the result.
     #[arg(long)]
     pub(crate) no_verify: bool,
+    /// Store only what differs from this .cmz file (or the best of a folder), which is needed to restore the result.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) base: Vec<PathBuf>,
     /// Do not copy the other files of a folder.
     #[arg(long)]
     pub(crate) no_aux: bool,
@@ -174,7 +178,8 @@ impl From<LevelArg> for Level {
 #[command(after_help = "\
 Examples:
   cmz decompress model.cmz                      writes model.safetensors
-  cmz decompress model-cmz/ -o back/            a whole checkpoint")]
+  cmz decompress model-cmz/ -o back/            a whole checkpoint
+  cmz decompress tuned.cmz --base model.cmz")]
 pub(crate) struct Decompress {
     /// .cmz files, or folders of them.
     #[arg(required = true, value_name = "INPUT")]
@@ -191,6 +196,9 @@ pub(crate) struct Decompress {
     /// Keep the source (the default).
     #[arg(short, long)]
     pub(crate) keep: bool,
+    /// File, or folder of files, that the input was compressed against. Give its own base before it.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) base: Vec<PathBuf>,
     /// Do not copy the other files of a folder.
     #[arg(long)]
     pub(crate) no_aux: bool,
@@ -250,6 +258,9 @@ pub(crate) struct Verify {
     /// Check the stored bytes only, without decoding.
     #[arg(long)]
     pub(crate) quick: bool,
+    /// File, or folder of files, that the input was compressed against. Give its own base before it.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) base: Vec<PathBuf>,
     /// Compare with this safetensors file (or folder of them), byte by byte.
     #[arg(long, value_name = "PATH")]
     pub(crate) against: Option<PathBuf>,
@@ -278,6 +289,9 @@ pub(crate) struct Extract {
     /// File to write, folder to write into, or - for standard output.
     #[arg(short, long, value_name = "PATH")]
     pub(crate) output: Option<PathBuf>,
+    /// File, or folder of files, that the input was compressed against. Give its own base before it.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) base: Vec<PathBuf>,
     /// Replace what is there.
     #[arg(short, long)]
     pub(crate) force: bool,

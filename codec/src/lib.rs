@@ -15,6 +15,7 @@ pub mod registry;
 pub mod safetensors;
 mod scratch;
 pub mod stream;
+pub mod tensor;
 
 pub use archive::{Archive, ContentBlock, DecodedBlock, OpenOptions, Verify};
 pub use cmz_format::{Code, Error, ErrorKind, Result};

@@ -2,7 +2,7 @@
 
 use cmz_codec::checkpoint::{self, Done, Plan};
 use cmz_codec::choose::EncodeOptions;
-use cmz_codec::convert::{self, CompressOptions, Compressed, VerifyDepth};
+use cmz_codec::convert::{self, CompressOptions, Compressed, VerifyDepth, VerifyOptions};
 use cmz_codec::{Archive, Code, Error, Result, registry};
 use serde_json::{Value, json};
 
@@ -26,7 +26,8 @@ fn options(args: &Compress, context: &Context) -> Result<CompressOptions> {
         })?),
     };
     let encode = EncodeOptions { level: args.level.into(), codec };
-    Ok(CompressOptions { encode, threads: context.threads, replace: args.force, verify: !args.no_verify })
+    let bases = context.open_options(&args.base)?.bases;
+    Ok(CompressOptions { encode, threads: context.threads, replace: args.force, verify: !args.no_verify, bases })
 }
 
 fn compress(args: &Compress, options: &CompressOptions, context: &Context) -> Result<Report> {
@@ -68,15 +69,17 @@ fn compress_plan(
     }
     if args.rm {
         // A file that an earlier run wrote has to be proved now.
-        done.iter().filter(|done| done.kept).try_for_each(|done| prove(done, context))?;
+        done.iter().filter(|done| done.kept).try_for_each(|done| prove(done, options, context))?;
         done.iter().zip(&stamps).try_for_each(|(done, stamp)| remove(&done.job.source, stamp))?;
     }
     Ok(done)
 }
 
 /// Verifies that a file decodes to its source.
-fn prove(done: &Done<Compressed>, context: &Context) -> Result<()> {
-    let verified = convert::verify(&done.job.target, VerifyDepth::Decoded, context.threads, &context.progress)?;
+fn prove(done: &Done<Compressed>, options: &CompressOptions, context: &Context) -> Result<()> {
+    let bases = options.bases.clone();
+    let options = VerifyOptions { depth: VerifyDepth::Decoded, threads: context.threads, bases };
+    let verified = convert::verify(&done.job.target, &options, &context.progress)?;
     if verified.sha256.as_ref() == Some(&done.result.sha256) {
         return Ok(());
     }

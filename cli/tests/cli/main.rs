@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod badinput;
+mod base;
 mod common;
 mod convert;
 mod extract;
