@@ -7,6 +7,7 @@ mod common;
 mod convert;
 mod extract;
 mod folder;
+mod import;
 mod interrupt;
 mod show;
 mod usage;

@@ -15,7 +15,9 @@
 //! Blocks can be decoded in any order, so that reading a part of a matrix decodes the blocks
 //! that hold it: memory is that of the output positions (4 bytes for 4096 of the stream) and
 //! of one block (about 70 kB) for each thread. Every block is decoded whole, and that its
-//! gaps, its output position and the end of the stream agree with its codes is checked.
+//! gaps, its output position and the end of the stream agree with its codes is checked. There
+//! are no checksums, though: damage that leaves as many codes in as many bits is not found, nor
+//! is any to signs and mantissas.
 //!
 //! Which matrices a group holds is in `config.json`; their shapes are nowhere, and come from
 //! the headers of the original checkpoint.
