@@ -281,7 +281,7 @@ pub(crate) struct Extract {
     /// File or folder.
     #[arg(value_name = "INPUT")]
     pub(crate) input: PathBuf,
-    /// Tensor, or rows of it: NAME or NAME[a:b].
+    /// Tensor, or rows of it: `NAME` or `NAME[a:b]`.
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
     /// Rows a to b - 1 of the first dimension; either may be left out.

@@ -3,42 +3,15 @@
 use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock};
 
-use cmz_format::{
-    BlockHeader, BlockKind, BlockRecord, Code, Error, Index, Limits, Result, Source, Tensor, unpack_section,
-};
+use cmz_format::{BlockHeader, BlockKind, BlockRecord, Code, Error, Index, Result, Source, Tensor, unpack_section};
 
 use crate::encoding::reference::{BaseId, Operation, Reference};
-use crate::io::{self, IoMode, ReadAt};
+use crate::io::{self, ReadAt};
+use crate::open::{OpenOptions, Verify};
 use crate::tensor::StoredTensor;
 use crate::{Scratch, lock, pipeline};
-
-/// Which checksums a read verifies.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Verify {
-    /// Those of the stored bytes: damage to the file is found.
-    #[default]
-    Stored,
-    /// Those of the decoded bytes too: errors of a decoder or of memory are found.
-    Full,
-    /// None: for bytes that have been verified already.
-    None,
-}
-
-/// How an [`Archive`] is opened.
-#[derive(Clone, Debug, Default)]
-pub struct OpenOptions {
-    /// How the file is read.
-    pub io: IoMode,
-    /// Which checksums are verified.
-    pub verify: Verify,
-    /// What is accepted.
-    pub limits: Limits,
-    /// Files that tensors may be stored against. Of these, a tensor's base is the one with the
-    /// right root digest; the rest is not used.
-    pub bases: Vec<Arc<Archive>>,
-}
 
 /// An open `.cmz` file. It can be read from several threads at once.
 ///

@@ -83,7 +83,7 @@ pub fn write(source: &[u8], storage: impl Fn(&Entry) -> Storage) -> Result<Vec<u
 /// The tensors of a safetensors file as a `.cmz` file that does not say where they came from.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_without_source(source: &[u8], storage: impl Fn(&Entry) -> Storage) -> Result<Vec<u8>> {
     write_with(source, Level::Fast, false, &storage)
 }

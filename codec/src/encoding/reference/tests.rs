@@ -1,3 +1,5 @@
+//! Laws of references, and manifests that break their rules.
+
 use cmz_format::Dtype;
 use proptest::prelude::*;
 use serde_json::json;

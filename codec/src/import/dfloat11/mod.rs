@@ -5,12 +5,12 @@
 //!
 //! | tensor | type and shape | what |
 //! |---|---|---|
-//! | `g.luts` | U8 [R, 256] | R - 1 tables of codes, and the length of each symbol's code in bits |
-//! | `g.encoded_exponent` | U8 [n_bytes] | the codes of all elements, the most significant bit first |
-//! | `g.sign_mantissa` | U8 [n_elements] | sign (bit 7) and mantissa (bits 6 to 0) of each element |
-//! | `g.gaps` | U8 [320 a block] | for each 8 bytes of the stream, in 5 bits, where the first code begins in them |
+//! | `g.luts` | `U8 [R, 256]` | R - 1 tables of codes, and the length of each symbol's code in bits |
+//! | `g.encoded_exponent` | `U8 [n_bytes]` | the codes of all elements, the most significant bit first |
+//! | `g.sign_mantissa` | `U8 [n_elements]` | sign (bit 7) and mantissa (bits 6 to 0) of each element |
+//! | `g.gaps` | `U8 [320 a block]` | for each 8 bytes of the stream, in 5 bits, where the first code begins in them |
 //! | `g.output_positions` | U8, u32 LE each | the first element of each block of 4096 bytes, and the number of elements |
-//! | `g.split_positions` | I64 [n_matrices - 1] | where each matrix but the last ends, in elements |
+//! | `g.split_positions` | `I64 [n_matrices - 1]` | where each matrix but the last ends, in elements |
 //!
 //! Blocks can be decoded in any order, so that reading a part of a matrix decodes the blocks
 //! that hold it: memory is that of the output positions (4 bytes for 4096 of the stream) and
