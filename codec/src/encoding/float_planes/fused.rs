@@ -193,12 +193,13 @@ fn split_tiles(
         let run = &data[run.start * element_len..run.end * element_len];
         run.chunks_exact(element_len).map(|element| planes::exponent(layout, element))
     };
+    let ask = |run: std::ops::Range<usize>| prefetch::all(&data[run.start * element_len..run.end * element_len]);
     let version = Version::of(path);
     exponent.reserve(len / 2);
     for out in &mut *others {
         out.reserve(len);
     }
-    let mut encoder = Encoder::new(path, len, exponents, exponent);
+    let mut encoder = Encoder::new(path, len, exponents, ask, exponent);
     for data in data.chunks(TILE * element_len) {
         let len = data.len() / element_len;
         let [_, rest, ..] = &mut tiles.0;

@@ -10,6 +10,9 @@ use super::{NAMED, PREFIX, TIERS, TILE};
 /// arrays are counted whole.
 const RUNS: usize = 512;
 const RUN: usize = 64;
+/// Runs that memory is asked for before their turn: they are too far apart for the machine
+/// to see them coming.
+const AHEAD: usize = 16;
 
 /// Writes one stream, tile by tile.
 #[derive(Debug)]
@@ -23,14 +26,16 @@ pub(crate) struct Encoder<'a> {
 }
 
 impl<'a> Encoder<'a> {
-    /// Begins the stream of `len` symbols behind `out`; `run` gives the symbols in a range.
+    /// Begins the stream of `len` symbols behind `out`; `run` gives the symbols in a range, and
+    /// `prefetch` asks for the memory they are in.
     pub(crate) fn new<I: Iterator<Item = u8>>(
         path: Path,
         len: usize,
         run: impl Fn(Range<usize>) -> I,
+        prefetch: impl Fn(Range<usize>),
         out: &'a mut Vec<u8>,
     ) -> Self {
-        let named = commonest(len, run);
+        let named = commonest(len, run, prefetch);
         out.extend_from_slice(&named);
         out.extend_from_slice(&[0; PREFIX - NAMED]);
         let end = out.len() + 4;
@@ -95,10 +100,17 @@ impl<'a> Encoder<'a> {
 
 /// The twelve commonest symbols of a sample, by descending count, the smaller value
 /// first among equals.
-fn commonest<I: Iterator<Item = u8>>(len: usize, run: impl Fn(Range<usize>) -> I) -> [u8; NAMED] {
+fn commonest<I: Iterator<Item = u8>>(
+    len: usize,
+    run: impl Fn(Range<usize>) -> I,
+    prefetch: impl Fn(Range<usize>),
+) -> [u8; NAMED] {
     // Four tables: equal symbols in a row do not wait for each other's count.
     let mut counts = [[0u32; 256]; 4];
+    let mut ahead = sample(len).skip(1);
+    ahead.by_ref().take(AHEAD).for_each(&prefetch);
     for range in sample(len) {
+        ahead.next().into_iter().for_each(&prefetch);
         for (i, symbol) in run(range).enumerate() {
             counts[i % 4][usize::from(symbol)] += 1;
         }

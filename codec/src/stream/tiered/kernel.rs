@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::OnceLock;
 
-use super::{Decoder, Encoder, TILE};
+use super::{Decoder, Encoder, TILE, prefetch};
 use crate::Scratch;
 use crate::stream::{StreamError, Width};
 
@@ -173,7 +173,13 @@ impl Path {
     /// Appends the stream for `symbols` to `out`.
     pub fn encode(self, symbols: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) {
         let mut buffers = scratch.take::<Buffers>();
-        let mut encoder = Encoder::new(self, symbols.len(), |run| symbols[run].iter().copied(), out);
+        let mut encoder = Encoder::new(
+            self,
+            symbols.len(),
+            |run| symbols[run].iter().copied(),
+            |run| prefetch::all(&symbols[run]),
+            out,
+        );
         for tile in symbols.chunks(TILE) {
             encoder.tile(tile, &mut buffers);
         }

@@ -27,6 +27,13 @@ pub(crate) fn read(bytes: &[u8], distance: usize) {
     let _ = line;
 }
 
+/// Asks for every line of `bytes`, to read it.
+#[inline(always)]
+pub(crate) fn all(bytes: &[u8]) {
+    (0..bytes.len()).step_by(LINE).for_each(|at| read(bytes, at));
+    read(bytes, bytes.len().saturating_sub(1));
+}
+
 /// As [`read`], to write it.
 #[inline(always)]
 pub(crate) fn write(bytes: &[u8], distance: usize) {
