@@ -33,14 +33,17 @@ fn print_figures(folder: &Path, models: &[PathBuf], gigabytes: usize) -> Result<
     println!("| what | figure |\n|---|---|");
     for model in models {
         let target = folder.join("model.cmz");
-        compress(model, &target)?;
-        let (before, after) = (std::fs::metadata(model)?.len(), std::fs::metadata(&target)?.len());
-        println!("| {}: whole `.cmz` over whole safetensors | {:.4} |", model.display(), after as f64 / before as f64);
+        let before = std::fs::metadata(model)?.len();
+        for level in ["fast", "max"] {
+            compress(model, &target, level)?;
+            let ratio = std::fs::metadata(&target)?.len() as f64 / before as f64;
+            println!("| {}, level {level}: whole `.cmz` over whole safetensors | {ratio:.4} |", model.display());
+        }
     }
     let many = folder.join("many.safetensors");
     cmz_benches::write_checkpoint(&many, 100_000, 1, 16)?;
     let target = folder.join("many.cmz");
-    compress(&many, &target)?;
+    compress(&many, &target, "fast")?;
     let start = Instant::now();
     let archive = Archive::open(&target)?;
     println!("| open a file of {} tensors | {:.3} s |", archive.tensors().len(), start.elapsed().as_secs_f64());
@@ -49,7 +52,7 @@ fn print_figures(folder: &Path, models: &[PathBuf], gigabytes: usize) -> Result<
         // 128 MiB to a tensor.
         cmz_benches::write_checkpoint(&large, gigabytes * 10_usize.pow(9) / (128 << 20) + 1, 8192, 8192)?;
         let target = folder.join("large.cmz");
-        let (seconds, peak) = compress(&large, &target)?;
+        let (seconds, peak) = compress(&large, &target, "fast")?;
         let len = std::fs::metadata(&large)?.len() as f64;
         println!("| convert and verify {:.1} GB: peak resident memory | {} MB |", len / 1e9, peak >> 20);
         println!("| the same: source bytes per second, with verification | {:.2} GB/s |", len / 1e9 / seconds);
@@ -63,10 +66,10 @@ fn build_cmz() -> Result<()> {
 }
 
 /// Runs `cmz compress`; returns seconds and the peak of resident memory in bytes.
-fn compress(source: &Path, target: &Path) -> Result<(f64, u64)> {
+fn compress(source: &Path, target: &Path, level: &str) -> Result<(f64, u64)> {
     let start = Instant::now();
     let mut child = Command::new("target/release/cmz")
-        .args(["compress", "--quiet", "--force", "-o"])
+        .args(["compress", "--quiet", "--force", "--level", level, "-o"])
         .args([target, source])
         .stdout(Stdio::null())
         .spawn()?;
