@@ -107,6 +107,7 @@ pub(crate) enum Command {
     Verify(Verify),
     Extract(Extract),
     Recover(Recover),
+    Import(Import),
     Completions(Completions),
 }
 
@@ -121,7 +122,8 @@ Examples:
   cmz compress model.safetensors                writes model.cmz
   cmz compress model/ -o model-cmz/             a whole checkpoint, with its other files
   cmz compress model.safetensors.index.json -o out/
-  cmz compress a.safetensors b.safetensors -o out/ --level max")]
+  cmz compress a.safetensors b.safetensors -o out/ --level max
+  cmz compress tuned.safetensors --base model.cmz")]
 pub(crate) struct Compress {
     /// Files, folders or shard indexes.
     #[arg(required = true, value_name = "INPUT")]
@@ -147,6 +149,9 @@ pub(crate) struct Compress {
     /// Do not decode and compare the result.
     #[arg(long)]
     pub(crate) no_verify: bool,
+    /// Store only what differs from this .cmz file (or the best of a folder), which is needed to restore the result.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) base: Vec<PathBuf>,
     /// Do not copy the other files of a folder.
     #[arg(long)]
     pub(crate) no_aux: bool,
@@ -174,7 +179,8 @@ impl From<LevelArg> for Level {
 #[command(after_help = "\
 Examples:
   cmz decompress model.cmz                      writes model.safetensors
-  cmz decompress model-cmz/ -o back/            a whole checkpoint")]
+  cmz decompress model-cmz/ -o back/            a whole checkpoint
+  cmz decompress tuned.cmz --base model.cmz")]
 pub(crate) struct Decompress {
     /// .cmz files, or folders of them.
     #[arg(required = true, value_name = "INPUT")]
@@ -191,6 +197,9 @@ pub(crate) struct Decompress {
     /// Keep the source (the default).
     #[arg(short, long)]
     pub(crate) keep: bool,
+    /// File, or folder of files, that the input was compressed against. Give its own base before it.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) base: Vec<PathBuf>,
     /// Do not copy the other files of a folder.
     #[arg(long)]
     pub(crate) no_aux: bool,
@@ -250,6 +259,9 @@ pub(crate) struct Verify {
     /// Check the stored bytes only, without decoding.
     #[arg(long)]
     pub(crate) quick: bool,
+    /// File, or folder of files, that the input was compressed against. Give its own base before it.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) base: Vec<PathBuf>,
     /// Compare with this safetensors file (or folder of them), byte by byte.
     #[arg(long, value_name = "PATH")]
     pub(crate) against: Option<PathBuf>,
@@ -269,7 +281,7 @@ pub(crate) struct Extract {
     /// File or folder.
     #[arg(value_name = "INPUT")]
     pub(crate) input: PathBuf,
-    /// Tensor, or rows of it: NAME or NAME[a:b].
+    /// Tensor, or rows of it: `NAME` or `NAME[a:b]`.
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
     /// Rows a to b - 1 of the first dimension; either may be left out.
@@ -278,6 +290,9 @@ pub(crate) struct Extract {
     /// File to write, folder to write into, or - for standard output.
     #[arg(short, long, value_name = "PATH")]
     pub(crate) output: Option<PathBuf>,
+    /// File, or folder of files, that the input was compressed against. Give its own base before it.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) base: Vec<PathBuf>,
     /// Replace what is there.
     #[arg(short, long)]
     pub(crate) force: bool,
@@ -311,6 +326,66 @@ pub(crate) struct Recover {
     /// Replace what is there.
     #[arg(short, long)]
     pub(crate) force: bool,
+}
+
+/// Make .cmz files of a checkpoint that another program has compressed.
+///
+/// The weights come back bit for bit, under their original names; the checkpoint stays.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  cmz import dfloat11 model-DF11/ --like model/ -o model-cmz/")]
+pub(crate) struct Import {
+    #[command(subcommand)]
+    pub(crate) kind: ImportKind,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImportKind {
+    Dfloat11(ImportDfloat11),
+}
+
+/// Import a DFloat11 checkpoint (versions 0.2 to 0.5).
+///
+/// DFloat11 keeps no shapes, and its own names: --like gives those of the original. Only the
+/// headers of its safetensors files are read, so each may be cut off behind its header. There
+/// is one .cmz file for each of them. Where a checkpoint holds just the tensors of the
+/// original, `cmz decompress` restores the original file, byte for byte. DFloat11 has no
+/// checksums: compare its SHA-256 with a published one where there is one.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cmz import dfloat11 model-DF11/ --like model.safetensors -o model.cmz
+  cmz import dfloat11 model-DF11/ --like model.safetensors.index.json -o model-cmz/
+  cmz import dfloat11 flux-DF11.safetensors --config layout.json --like flux.safetensors -o flux.cmz
+
+The header alone of a published file: its first 8 bytes are a number n, the lowest byte first;
+then fetch bytes 0 to n + 7, as with `curl -r 0-$((n + 7)) URL -o model.safetensors`.")]
+pub(crate) struct ImportDfloat11 {
+    /// Folder of a checkpoint, or its one safetensors file.
+    #[arg(value_name = "INPUT")]
+    pub(crate) input: PathBuf,
+    /// The original: a safetensors file, a folder of them or their *.safetensors.index.json.
+    #[arg(long, value_name = "ORIGINAL")]
+    pub(crate) like: PathBuf,
+    /// File to write, or folder to write into.
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) output: PathBuf,
+    /// File with the dfloat11_config, in place of the config.json next to the checkpoint.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Replace what is there.
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Fast: decodes at the speed of memory. Max: the smallest files.
+    #[arg(long, default_value = "fast")]
+    pub(crate) level: LevelArg,
+    /// Use this stream codec wherever possible (`cmz inspect --codecs` lists them).
+    #[arg(long, value_name = "NAME")]
+    pub(crate) codec: Option<String>,
+    /// Do not decode and compare the result.
+    #[arg(long)]
+    pub(crate) no_verify: bool,
 }
 
 /// Print a completion script for a shell.

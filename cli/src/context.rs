@@ -2,8 +2,9 @@
 
 use std::io::Write;
 
-use cmz_codec::{Archive, OpenOptions, Result};
-use std::path::Path;
+use cmz_codec::{Archive, OpenOptions, Result, checkpoint};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::args::Globals;
 use crate::progress::Bar;
@@ -34,7 +35,20 @@ impl Context {
 
     /// Opens a `.cmz` file as the options say.
     pub(crate) fn open(&self, path: &Path) -> Result<Archive> {
-        Archive::open_with(path, self.open)
+        Archive::open_with(path, self.open.clone())
+    }
+
+    /// These options, and the `.cmz` files that paths stand for as bases. Each may have those
+    /// before it as its own.
+    pub(crate) fn open_options(&self, bases: &[PathBuf]) -> Result<OpenOptions> {
+        let mut open = self.open.clone();
+        for path in bases {
+            for file in checkpoint::files_of(path)? {
+                let base = Archive::open_with(&file, open.clone())?;
+                open.bases.push(Arc::new(base));
+            }
+        }
+        Ok(open)
     }
 
     /// Tells the user something on standard error.

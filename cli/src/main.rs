@@ -38,6 +38,7 @@ fn run(command: &Command, context: &Context) -> (&'static str, Report) {
         Command::Verify(args) => ("verify", commands::verify::run(args, context)),
         Command::Extract(args) => ("extract", commands::extract::run(args, context)),
         Command::Recover(args) => ("recover", commands::recover::run(args, context)),
+        Command::Import(args) => ("import", commands::import::run(args, context)),
         Command::Completions(args) => ("completions", commands::completions::run(args)),
     }
 }

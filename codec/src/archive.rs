@@ -1,39 +1,17 @@
 //! Reading tensors from a `.cmz` file.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
-use cmz_format::{
-    BlockHeader, BlockKind, BlockRecord, Code, Error, Index, Limits, Result, Source, Tensor, unpack_section,
-};
+use cmz_format::{BlockHeader, BlockKind, BlockRecord, Code, Error, Index, Result, Source, Tensor, unpack_section};
 
-use crate::array::{StoredArray, element_of};
-use crate::io::{self, IoMode, ReadAt};
+use crate::encoding::reference::{BaseId, Operation, Reference};
+use crate::io::{self, ReadAt};
+use crate::open::{OpenOptions, Verify};
+use crate::tensor::StoredTensor;
 use crate::{Scratch, lock, pipeline};
-
-/// Which checksums a read verifies.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Verify {
-    /// Those of the stored bytes: damage to the file is found.
-    #[default]
-    Stored,
-    /// Those of the decoded bytes too: errors of a decoder or of memory are found.
-    Full,
-    /// None: for bytes that have been verified already.
-    None,
-}
-
-/// How an [`Archive`] is opened.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct OpenOptions {
-    /// How the file is read.
-    pub io: IoMode,
-    /// Which checksums are verified.
-    pub verify: Verify,
-    /// What is accepted.
-    pub limits: Limits,
-}
 
 /// An open `.cmz` file. It can be read from several threads at once.
 ///
@@ -48,7 +26,7 @@ pub struct Archive {
     path: Option<PathBuf>,
     data: Box<dyn ReadAt>,
     index: Index,
-    stored: Vec<OnceLock<StoredArray>>,
+    stored: Vec<OnceLock<StoredTensor>>,
     options: OpenOptions,
 }
 
@@ -124,6 +102,12 @@ impl Archive {
         Ok(Self { path: None, data, index, stored, options })
     }
 
+    /// Where the file is, if it was opened by its name.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
     /// The index: manifest, block table, header.
     #[must_use]
     pub fn index(&self) -> &Index {
@@ -161,8 +145,9 @@ impl Archive {
     ///
     /// # Errors
     /// [`Code::InvalidArgument`] if the buffer has not the tensor's length in bytes, an
-    /// error of the file (with tensor, block and offset), or [`Code::UnknownCodec`] or
-    /// [`Code::UnknownEncoding`] if this version cannot decode the tensor.
+    /// error of the file (with tensor, block and offset), [`Code::UnknownCodec`] or
+    /// [`Code::UnknownEncoding`] if this version cannot decode the tensor, or
+    /// [`Code::MissingBase`] or [`Code::WrongBase`] if it is stored against another file.
     pub fn read_into(&self, name: &str, buffer: &mut [u8], threads: usize) -> Result<()> {
         let tensor = self.find(name)?;
         let len = self.index.tensor_len(tensor);
@@ -231,19 +216,43 @@ impl Archive {
         let block_len = self.block_len(tensor);
         let mut at = range.start;
         while at < range.end {
-            let ordinal = (at / block_len) as usize;
-            let start = ordinal as u64 * block_len;
-            let decoded_len = self.record(tensor, ordinal).decoded_len as usize;
-            let end = (start + decoded_len as u64).min(range.end);
+            let end = range.end.min((at / block_len + 1) * block_len);
             // The output grows with what has really been read.
             let filled = out.len();
-            out.resize(filled + decoded_len, 0);
-            self.read_block(tensor, ordinal, &mut scratch, &mut out[filled..])?;
-            out.truncate(filled + (end - start) as usize);
-            out.drain(filled..filled + (at - start) as usize);
+            out.resize(filled + (end - at) as usize, 0);
+            self.read_range_into(tensor, at, &mut scratch, &mut out[filled..])?;
             at = end;
         }
         Ok(out)
+    }
+
+    /// Fills `out` with a tensor's bytes from `offset` on, which must be there; only the blocks
+    /// that hold them are read and decoded.
+    pub(crate) fn read_range_into(
+        &self,
+        tensor: usize,
+        mut offset: u64,
+        scratch: &mut Scratch,
+        mut out: &mut [u8],
+    ) -> Result<()> {
+        let block_len = self.block_len(tensor);
+        while !out.is_empty() {
+            let (ordinal, skipped) = ((offset / block_len) as usize, (offset % block_len) as usize);
+            let decoded_len = self.record(tensor, ordinal).decoded_len as usize;
+            let (piece, rest) = out.split_at_mut(out.len().min(decoded_len - skipped));
+            if piece.len() == decoded_len {
+                self.read_block(tensor, ordinal, scratch, piece)?;
+            } else {
+                let mut block = scratch.buffer(decoded_len);
+                let read = self.read_block(tensor, ordinal, scratch, &mut block);
+                piece.copy_from_slice(&block[skipped..][..piece.len()]);
+                scratch.recycle(block);
+                read?;
+            }
+            offset += piece.len() as u64;
+            out = rest;
+        }
+        Ok(())
     }
 
     /// The tensor's bytes in place, if the file is mapped and the tensor stored raw and
@@ -256,7 +265,13 @@ impl Archive {
         let tensor = self.find(name)?;
         let blocks = self.index.tensor_blocks(tensor).data.clone();
         if !self.tensors()[tensor].is_contiguous() || blocks.is_empty() {
-            return Ok(None);
+            return match Reference::parse(&self.tensors()[tensor].encoding) {
+                Ok(Some((reference, _))) if reference.operation == Operation::SameAs => {
+                    let (archive, _) = self.find_reference(tensor, &reference)?;
+                    archive.slice(&reference.tensor)
+                }
+                _ => Ok(None),
+            };
         }
         let records = &self.index.table()[blocks];
         let start = records[0].payload_offset();
@@ -325,11 +340,15 @@ impl Archive {
         scratch: &mut Scratch,
         bytes: &mut [u8],
     ) -> Result<()> {
-        let stored = self.stored_array(tensor)?;
-        let element = element_of(&self.tensors()[tensor]);
+        let stored = self.stored(tensor)?;
+        let read_reference = |scratch: &mut Scratch, bytes: &mut [u8]| {
+            let Some(reference) = stored.reference() else { return Ok(()) };
+            let (archive, found) = self.find_reference(tensor, reference)?;
+            archive.read_range_into(found, ordinal as u64 * self.block_len(tensor), scratch, bytes)
+        };
         let mut decode = |header: &BlockHeader, payload: &[u8], scratch: &mut Scratch| {
             self.check_stored(header, payload)?;
-            stored.decode_block(element, header, payload, scratch, bytes)?;
+            stored.decode_block(header, payload, scratch, bytes, read_reference)?;
             if self.options.verify == Verify::Full { header.check_decoded(bytes) } else { Ok(()) }
         };
         if let Some(payload) = self.data.slice(record.payload_range())? {
@@ -353,26 +372,102 @@ impl Archive {
     }
 
     /// How a tensor is stored.
-    fn stored_array(&self, tensor: usize) -> Result<&StoredArray> {
+    fn stored(&self, tensor: usize) -> Result<&StoredTensor> {
         let cell = &self.stored[tensor];
         match cell.get() {
             Some(stored) => Ok(stored),
             None => {
-                let stored = StoredArray::of_tensor(&self.tensors()[tensor])?;
+                let stored = StoredTensor::of_tensor(&self.tensors()[tensor])?;
                 Ok(cell.get_or_init(|| stored))
             }
         }
     }
 
-    /// Whether this version can decode a tensor.
+    /// The file and the number there of the tensor that another one is told by.
+    fn find_reference(&self, tensor: usize, reference: &Reference) -> Result<(&Self, usize)> {
+        let malformed =
+            |why: &str| self.in_file(Error::new(Code::Malformed, why).in_tensor(&self.tensors()[tensor].name));
+        let archive = match &reference.base {
+            None => self,
+            Some(base) => self.base(base).map_err(|e| e.in_tensor(&self.tensors()[tensor].name))?,
+        };
+        let found = archive.index.find(&reference.tensor);
+        let found = found.ok_or_else(|| malformed("it refers to a tensor that is not there"))?;
+        if reference.base.is_none() {
+            let inside = |stored: &StoredTensor| stored.reference().is_some_and(|other| other.base.is_none());
+            if found >= tensor || inside(self.stored(found)?) {
+                return Err(malformed("it refers to a tensor that does not come before it, or refers to another one"));
+            }
+        }
+        if archive.index.tensor_len(found) != self.index.tensor_len(tensor) {
+            return Err(malformed("it refers to a tensor of another length"));
+        }
+        Ok((archive, found))
+    }
+
+    /// The open file that is a base.
+    fn base(&self, base: &BaseId) -> Result<&Self> {
+        let found = self.options.bases.iter().find(|archive| base.is(&archive.index));
+        found.map(|archive| &**archive).ok_or_else(|| {
+            let (code, why) = match self.options.bases.is_empty() {
+                true => (Code::MissingBase, "the base is needed that this file was compressed against"),
+                false => (Code::WrongBase, "what is given as the base is not what this file was compressed against"),
+            };
+            let made_from =
+                base.sha256.as_ref().map_or(String::new(), |sha256| format!(", made from SHA-256 {sha256}"));
+            self.in_file(Error::new(code, format!("{why}: root digest {}{made_from}", base.root)))
+                .with_help("pass the right .cmz file with --base")
+        })
+    }
+
+    /// The other files that tensors of this one are stored against, each once.
+    #[must_use]
+    pub fn bases(&self) -> Vec<BaseId> {
+        let mut seen = HashSet::new();
+        let base = |tensor: &Tensor| Reference::parse(&tensor.encoding).ok().flatten()?.0.base;
+        self.tensors().iter().filter_map(base).filter(|base| seen.insert(base.root.clone())).collect()
+    }
+
+    /// Checks that every base that tensors need is given.
     ///
     /// # Errors
-    /// [`Code::UnknownCodec`] or [`Code::UnknownEncoding`] if not.
+    /// [`Code::MissingBase`] or [`Code::WrongBase`].
+    pub fn check_bases(&self) -> Result<()> {
+        self.bases().iter().try_for_each(|base| self.base(base)?.check_bases())
+    }
+
+    /// Whether this version can decode a tensor, given its base if it has one.
+    ///
+    /// # Errors
+    /// [`Code::UnknownCodec`] or [`Code::UnknownEncoding`] if not, [`Code::Malformed`] if what
+    /// is said of it breaks a rule.
     ///
     /// # Panics
     /// If there is no such tensor.
     pub fn check_supported(&self, tensor: usize) -> Result<()> {
-        self.stored_array(tensor).map(|_| ()).map_err(|e| self.in_file(e))
+        let check = |tensor: usize| {
+            let stored = self.stored(tensor)?;
+            Ok(stored.reference().filter(|reference| reference.base.is_none()))
+        };
+        let supported = check(tensor).and_then(|reference| match reference {
+            Some(reference) => self.find_reference(tensor, reference).map(|_| ()),
+            None => Ok(()),
+        });
+        supported.map_err(|e: Error| self.in_file(e))
+    }
+
+    /// Whether a tensor can be decoded here: supported, and its base given if it has one.
+    ///
+    /// # Errors
+    /// As [`Self::check_supported`], [`Code::MissingBase`] or [`Code::WrongBase`].
+    ///
+    /// # Panics
+    /// If there is no such tensor.
+    pub fn check_readable(&self, tensor: usize) -> Result<()> {
+        self.check_supported(tensor)?;
+        let Some(reference) = self.stored(tensor)?.reference() else { return Ok(()) };
+        let (archive, found) = self.find_reference(tensor, reference)?;
+        archive.check_readable(found)
     }
 
     /// Bytes that every block of a tensor but the last decodes to. The table says so even of

@@ -58,7 +58,7 @@ impl StoredArray {
         Self::resolve(&tensor.encoding, element_of(tensor)).map_err(|e| e.in_tensor(&tensor.name))
     }
 
-    fn resolve(stored: &ManifestEncoding, element: Element) -> Result<Self> {
+    pub(crate) fn resolve(stored: &ManifestEncoding, element: Element) -> Result<Self> {
         let unknown = |code, what: &str, name: &str| {
             Error::new(code, format!("unknown {what} {name:?}"))
                 .with_help("use a newer cmz; the other tensors of the file are not concerned")

@@ -1,13 +1,15 @@
 //! The choice of how to store a tensor, by trying the candidates on samples of it.
 
 use cmz_format::limits::{MAX_RUN, MAX_RUN_LEN};
-use cmz_format::{Dtype, Result, Tensor, codec_id};
+use cmz_format::{Dtype, Encoding as ManifestEncoding, Result, Tensor, codec_id};
 
-use crate::Scratch;
 use crate::array::{StoredArray, StoredComponent};
+use crate::encoding::reference::{BaseId, Operation, Reference};
 use crate::encoding::{Array, Element, Encoding, plain::Plain};
 use crate::registry;
+use crate::safetensors::Entry;
 use crate::stream::{Histogram, Level, StreamCodec, Width};
+use crate::{Archive, Scratch};
 
 /// Bytes that a block decodes to, about.
 pub const BLOCK_LEN: u64 = 1 << 20;
@@ -22,6 +24,8 @@ const TRIAL_LEN: usize = 8 << 10;
 /// A tensor is compressed if that saves at least one part in so many; otherwise it is
 /// stored raw, which needs no decoding and can be mapped.
 const WORTHWHILE: u64 = 50;
+/// Bytes of a tensor for which a reference to another one is worth its while.
+pub(crate) const MIN_REFERENCE: u64 = 256;
 
 /// How tensors are encoded.
 #[derive(Clone, Debug, Default)]
@@ -51,21 +55,53 @@ fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// Decides how to store a tensor whose bytes `read` gives (offset in the tensor, buffer).
-/// The decision depends on the tensor and the options alone.
+/// A tensor of another file that a tensor may be stored against.
+#[derive(Clone, Copy, Debug)]
+pub struct Counterpart<'a> {
+    /// The file.
+    pub base: &'a Archive,
+    /// The number of the tensor in it.
+    pub tensor: usize,
+}
+
+impl<'a> Counterpart<'a> {
+    /// The tensor of `base` with an entry's name, element type and shape.
+    #[must_use]
+    pub fn find(base: &'a Archive, entry: &Entry) -> Option<Self> {
+        let number = base.index().find(&entry.name)?;
+        let tensor = &base.tensors()[number];
+        let same = tensor.dtype == entry.dtype
+            && tensor.shape == entry.shape
+            && base.index().tensor_len(number) == entry.byte_len()
+            && base.check_supported(number).is_ok();
+        same.then_some(Self { base, tensor: number })
+    }
+}
+
+/// How a tensor is to be stored.
+#[derive(Debug)]
+pub struct Choice {
+    /// Its description.
+    pub tensor: Tensor,
+    /// Digest of its samples: equal tensors have equal ones.
+    pub samples: blake3::Hash,
+}
+
+/// Decides how to store a tensor whose bytes `read` gives (offset in the tensor, buffer):
+/// alone, or against its counterpart in a base. The decision depends on the tensors and the
+/// options alone.
 ///
 /// # Errors
-/// What `read` returns.
+/// What `read` returns, or an error of the base.
 pub fn choose(
-    name: &str,
-    dtype: &str,
-    shape: &[u64],
-    byte_len: u64,
+    entry: &Entry,
     options: &EncodeOptions,
+    counterpart: Option<Counterpart<'_>>,
     scratch: &mut Scratch,
-    mut read: impl FnMut(u64, &mut [u8]) -> Result<()>,
-) -> Result<Tensor> {
-    let known = Dtype::from_name(dtype);
+    read: impl Fn(u64, &mut [u8]) -> Result<()>,
+) -> Result<Choice> {
+    let byte_len = entry.byte_len();
+    let known = Dtype::from_name(&entry.dtype);
     let element = known.map_or(Element::Opaque, Element::Dtype);
     let mut samples = Vec::new();
     for range in sample_ranges(byte_len) {
@@ -73,27 +109,38 @@ pub fn choose(
         read(range.start, &mut sample)?;
         samples.push(sample);
     }
-    let block_elements = block_elements(known, shape);
+    let block_elements = block_elements(known, &entry.shape);
     let block_len = known.unwrap_or(Dtype::U8).byte_len(block_elements).unwrap_or(BLOCK_LEN);
     let sample_len = samples.first().map_or(1, Vec::len) as u64;
     let factor = (block_len.min(byte_len) / sample_len).max(1) as u32;
-    let mut stored = Chooser { options, element, factor, scratch }.choose(&samples);
+    let mut chooser = Chooser { options, element, factor, scratch, spare: None };
+    let mut alone = chooser.choose(&samples);
     let contiguous = byte_len.div_ceil(block_len) <= MAX_RUN as u64 && byte_len <= MAX_RUN_LEN;
-    if is_raw(&stored) && !contiguous {
+    if is_raw(&alone.stored) && !contiguous {
         // Too long for one contiguous run: ordinary blocks.
-        stored = StoredArray::new(&Plain, vec![StoredComponent::Stream(vec![ZSTD, RAW])]);
+        alone.stored = StoredArray::new(&Plain, vec![StoredComponent::Stream(vec![ZSTD, RAW])]);
     }
-    Ok(Tensor {
-        name: name.to_owned(),
-        dtype: dtype.to_owned(),
-        shape: shape.to_owned(),
+    let against = match counterpart.filter(|_| byte_len >= MIN_REFERENCE) {
+        Some(counterpart) => chooser.choose_against(counterpart, &samples, alone.cost, byte_len, read)?,
+        None => None,
+    };
+    let mut hasher = blake3::Hasher::new();
+    for sample in &samples {
+        hasher.update(sample);
+    }
+    let tensor = Tensor {
+        name: entry.name.clone(),
+        dtype: entry.dtype.clone(),
+        shape: entry.shape.clone(),
         block_elements,
-        encoding: stored.to_manifest(element),
-    })
+        encoding: against.unwrap_or_else(|| alone.stored.to_manifest(element)),
+    };
+    Ok(Choice { tensor, samples: hasher.finalize() })
 }
 
 const RAW: &dyn StreamCodec = &crate::stream::raw::Raw;
 const ZSTD: &dyn StreamCodec = &crate::stream::zstd::Zstd;
+const RANS: &dyn StreamCodec = &crate::stream::rans::Rans;
 
 fn is_raw(stored: &StoredArray) -> bool {
     matches!(stored.components(), [StoredComponent::Stream(codecs)] if codecs.len() == 1 && codecs[0].id() == codec_id::RAW)
@@ -130,20 +177,89 @@ struct Chooser<'a> {
     /// How many times as long as a sample a block is.
     factor: u32,
     scratch: &'a mut Scratch,
+    /// A codec that every stream may be stored by, whether a sample asks for it or not.
+    spare: Option<&'static dyn StreamCodec>,
 }
 
 impl Chooser<'_> {
-    fn choose(&mut self, samples: &[Vec<u8>]) -> StoredArray {
+    fn choose(&mut self, samples: &[Vec<u8>]) -> Trial {
         let total: u64 = samples.iter().map(|sample| sample.len() as u64 * u64::from(self.factor)).sum();
-        let best = registry::encodings_for(self.options.level)
-            .filter_map(|encoding| self.try_encoding(encoding, samples))
-            .min_by_key(|trial| trial.cost);
-        match best {
-            Some(trial) if self.options.codec.is_some() || trial.cost < (total - total / WORTHWHILE) * UNIT => {
-                trial.stored
+        match self.try_encodings(samples) {
+            Some(trial) if self.options.codec.is_some() || trial.cost < (total - total / WORTHWHILE) * UNIT => trial,
+            _ => {
+                let stored = StoredArray::new(&Plain, vec![StoredComponent::Stream(vec![RAW])]);
+                Trial { stored, cost: total * UNIT }
             }
-            _ => StoredArray::new(&Plain, vec![StoredComponent::Stream(vec![RAW])]),
         }
+    }
+
+    fn try_encodings(&mut self, samples: &[Vec<u8>]) -> Option<Trial> {
+        registry::encodings_for(self.options.level)
+            .filter_map(|encoding| self.try_encoding(encoding, samples))
+            .min_by_key(|trial| trial.cost)
+    }
+
+    /// How a tensor is stored against its counterpart: as the same, or as the difference that
+    /// costs least; `None` if that gains nothing over storing it alone.
+    fn choose_against(
+        &mut self,
+        counterpart: Counterpart<'_>,
+        samples: &[Vec<u8>],
+        alone: u64,
+        byte_len: u64,
+        read: impl Fn(u64, &mut [u8]) -> Result<()>,
+    ) -> Result<Option<ManifestEncoding>> {
+        let Counterpart { base, tensor } = counterpart;
+        let reference = |operation| {
+            let name = base.tensors()[tensor].name.clone();
+            Reference { operation, tensor: name, base: Some(BaseId::of(base.index())) }
+        };
+        let theirs = sample_ranges(byte_len)
+            .into_iter()
+            .map(|range| base.read_range(tensor, range))
+            .collect::<Result<Vec<_>>>()?;
+        if theirs == samples && self.is_same(counterpart, byte_len, read)? {
+            return Ok(Some(reference(Operation::SameAs).to_manifest(None)));
+        }
+        // The samples may show no change where there is one.
+        self.spare = self.options.codec.is_none().then_some(RANS);
+        let mut best: Option<(Operation, Trial)> = None;
+        for operation in [Operation::Xor, Operation::Subtract] {
+            let mut differences = samples.to_vec();
+            for (sample, theirs) in differences.iter_mut().zip(&theirs) {
+                operation.take_difference(self.element, sample, theirs);
+            }
+            if let Some(trial) = self.try_encodings(&differences)
+                && best.as_ref().is_none_or(|(_, best)| trial.cost < best.cost)
+            {
+                best = Some((operation, trial));
+            }
+        }
+        Ok(best
+            .filter(|(_, trial)| trial.cost < alone - alone / WORTHWHILE)
+            .map(|(operation, trial)| reference(operation).to_manifest(Some(trial.stored.to_manifest(self.element)))))
+    }
+
+    /// Compares a tensor with its counterpart.
+    fn is_same(
+        &mut self,
+        Counterpart { base, tensor }: Counterpart<'_>,
+        byte_len: u64,
+        read: impl Fn(u64, &mut [u8]) -> Result<()>,
+    ) -> Result<bool> {
+        let mut offset = 0;
+        let mut same = true;
+        while same && offset < byte_len {
+            let len = (byte_len - offset).min(BLOCK_LEN) as usize;
+            let (mut ours, mut theirs) = (self.scratch.buffer(len), self.scratch.buffer(len));
+            read(offset, &mut ours)?;
+            base.read_range_into(tensor, offset, self.scratch, &mut theirs)?;
+            same = ours == theirs;
+            self.scratch.recycle(ours);
+            self.scratch.recycle(theirs);
+            offset += len as u64;
+        }
+        Ok(same)
     }
 
     /// Tries every candidate codec on every component of the samples. A stream may be
@@ -168,7 +284,12 @@ impl Chooser<'_> {
                 }
             }
         }
-        let components = winners.into_iter().map(|mut codecs| {
+        let widths = defined.iter().map(|component| component.array.element);
+        let components = winners.into_iter().zip(widths).map(|(mut codecs, element)| {
+            let spare = self.spare.filter(|codec| matches!(element, Element::Symbol(width) if codec.supports(width)));
+            if let Some(spare) = spare.filter(|spare| codecs.iter().all(|codec| codec.id() != spare.id())) {
+                codecs.push(spare);
+            }
             if !codecs.iter().any(|codec| codec.id() == codec_id::RAW) {
                 codecs.push(RAW);
             }

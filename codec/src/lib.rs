@@ -10,14 +10,17 @@ pub mod convert;
 pub mod encoding;
 pub mod import;
 pub mod io;
+mod open;
 pub mod pipeline;
 pub mod registry;
 pub mod safetensors;
 mod scratch;
 pub mod stream;
+pub mod tensor;
 
-pub use archive::{Archive, ContentBlock, DecodedBlock, OpenOptions, Verify};
+pub use archive::{Archive, ContentBlock, DecodedBlock};
 pub use cmz_format::{Code, Error, ErrorKind, Result};
+pub use open::{OpenOptions, Verify};
 pub use scratch::Scratch;
 
 /// Locks a mutex whose data stays sound when a thread panics with it locked.

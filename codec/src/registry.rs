@@ -1,6 +1,7 @@
-//! The one list of stream codecs and encodings. Ids, names, documentation, tests, fuzz
+//! The one list of stream codecs and encodings, those that refer to other tensors included. Ids, names, documentation, tests, fuzz
 //! targets and `cmz inspect --codecs` are all derived from it.
 
+use crate::encoding::reference::Operation;
 use crate::encoding::{self, Encoding};
 use crate::stream::{self, Level, StreamCodec};
 
@@ -35,10 +36,22 @@ pub struct EncodingEntry {
     pub cuda_kernel: Option<&'static str>,
 }
 
+/// An encoding that tells a tensor by what sets it apart from another one.
+#[derive(Debug)]
+pub struct ReferenceEntry {
+    /// How the tensor comes from the other one.
+    pub operation: Operation,
+    /// Format version that it came with: major, minor.
+    pub since: (u16, u16),
+    /// Its specification, in Markdown.
+    pub spec: &'static str,
+}
+
 macro_rules! registry {
     (
         streams { $($stream:ident::$stream_type:ident, since $stream_since:expr, fast $fast_weight:expr, cuda $stream_cuda:expr;)* }
         encodings { $($encoding:ident::$encoding_type:ident, since $encoding_since:expr, fast $fast:expr, cuda $encoding_cuda:expr;)* }
+        references { $($operation:ident, since $reference_since:expr;)* }
     ) => {
         /// Every stream codec, by ascending id.
         pub static STREAMS: &[StreamEntry] = &[$(StreamEntry {
@@ -57,6 +70,13 @@ macro_rules! registry {
             spec: include_str!(concat!("encoding/", stringify!($encoding), "/SPEC.md")),
             cuda_kernel: $encoding_cuda,
         },)*];
+
+        /// Every encoding that refers to another tensor: of a whole tensor only.
+        pub static REFERENCES: &[ReferenceEntry] = &[$(ReferenceEntry {
+            operation: Operation::$operation,
+            since: $reference_since,
+            spec: include_str!("encoding/reference/SPEC.md"),
+        },)*];
     };
 }
 
@@ -73,6 +93,11 @@ registry! {
         plain::Plain, since (0, 1), fast true, cuda None;
         float_planes::FloatPlanes, since (0, 1), fast true, cuda None;
         float_joint::FloatJoint, since (0, 1), fast false, cuda None;
+    }
+    references {
+        SameAs, since (0, 1);
+        Xor, since (0, 1);
+        Subtract, since (0, 1);
     }
 }
 

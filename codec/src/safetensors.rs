@@ -40,6 +40,14 @@ pub struct Entry {
     pub range: Range<u64>,
 }
 
+impl Entry {
+    /// Length of the bytes.
+    #[must_use]
+    pub fn byte_len(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+}
+
 impl Header {
     /// Reads and checks the header of a file.
     ///

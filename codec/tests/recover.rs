@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use cmz_codec::Archive;
-use cmz_codec::convert::{CompressOptions, Recovered, VerifyDepth, compress, recover, verify};
+use cmz_codec::convert::{CompressOptions, Recovered, VerifyDepth, VerifyOptions, compress, recover, verify};
 
 fn slice() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/minilm-layer0-bf16.safetensors")
@@ -12,7 +12,8 @@ fn slice() -> PathBuf {
 
 fn compressed(folder: &Path) -> (PathBuf, Vec<u8>) {
     let target = folder.join("whole.cmz");
-    let options = CompressOptions { encode: Default::default(), threads: 1, replace: false, verify: true };
+    let options =
+        CompressOptions { encode: Default::default(), threads: 1, replace: false, verify: true, bases: Vec::new() };
     compress(&slice(), &target, &options, &()).unwrap();
     let bytes = std::fs::read(&target).unwrap();
     (target, bytes)
@@ -23,7 +24,12 @@ fn recovered(folder: &Path, bytes: &[u8], original: &Archive) -> Recovered {
     let (damaged, saved) = (folder.join("damaged.cmz"), folder.join("saved.cmz"));
     std::fs::write(&damaged, bytes).unwrap();
     let recovered = recover(&damaged, &saved, true).unwrap();
-    assert!(verify(&saved, VerifyDepth::Decoded, 1, &()).unwrap().damage.is_empty());
+    assert!(
+        verify(&saved, &VerifyOptions { depth: VerifyDepth::Decoded, threads: 1, bases: Vec::new() }, &())
+            .unwrap()
+            .damage
+            .is_empty()
+    );
     let archive = Archive::open(&saved).unwrap();
     assert_eq!(archive.tensors().len(), recovered.saved.len());
     for name in &recovered.saved {

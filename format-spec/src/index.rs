@@ -141,7 +141,7 @@ impl Index {
         let Some(source) = &self.manifest.source else {
             return if self.literals.is_empty() { Ok(()) } else { Err(malformed("literal blocks of no source")) };
         };
-        let tensors_len: u64 = self.tensor_blocks.iter().map(|blocks| self.decoded_len(blocks)).sum();
+        let tensors_len: u64 = (0..self.tensor_blocks.len()).map(|tensor| self.tensor_len(tensor)).sum();
         if literal_len + tensors_len != source.len {
             return Err(malformed("literals and tensors do not add up to its length"));
         }
@@ -149,10 +149,6 @@ impl Index {
             return Err(malformed("sha256 is not 64 lower-case hexadecimal digits"));
         }
         Ok(())
-    }
-
-    fn decoded_len(&self, blocks: &TensorBlocks) -> u64 {
-        self.table[blocks.data.clone()].iter().map(|r| u64::from(r.decoded_len)).sum()
     }
 
     /// The file header.
@@ -213,7 +209,12 @@ impl Index {
     /// If there is no such tensor.
     #[must_use]
     pub fn tensor_len(&self, tensor: usize) -> u64 {
-        self.decoded_len(&self.tensor_blocks[tensor])
+        // All blocks but the last have the same length.
+        let len = |record: &BlockRecord| u64::from(record.decoded_len);
+        match &self.table[self.tensor_blocks[tensor].data.clone()] {
+            [] => 0,
+            [full @ .., last] => full.first().map_or(0, len) * full.len() as u64 + len(last),
+        }
     }
 
     /// Checks the header of block number `block` of the table, as it stands in the file,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cmz_codec::convert::{VerifyDepth, verify};
+use cmz_codec::convert::{VerifyDepth, VerifyOptions, verify};
 use cmz_codec::io::IoMode;
 use cmz_codec::{Archive, Code, OpenOptions, Result, Verify};
 
@@ -51,7 +51,8 @@ pub fn read_everything(archive: &Archive) -> Result<Vec<Vec<u8>>> {
 /// The first thing that verification finds wrong with a file.
 #[must_use]
 pub fn verify_code(path: &Path) -> Option<Code> {
-    match verify(path, VerifyDepth::Decoded, 1, &()) {
+    let options = VerifyOptions { depth: VerifyDepth::Decoded, threads: 1, bases: Vec::new() };
+    match verify(path, &options, &()) {
         Err(e) => Some(e.code()),
         Ok(verified) => verified.damage.first().or(verified.unsupported.first()).map(cmz_codec::Error::code),
     }

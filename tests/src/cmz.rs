@@ -1,11 +1,12 @@
 //! Writes `.cmz` files with stated encodings, so that golden files do not depend on what
 //! an encoder would choose today.
 
-use cmz_codec::array::{StoredArray, element_of};
+use cmz_codec::encoding::reference::{Operation, Reference};
 use cmz_codec::encoding::{Array, Element};
 use cmz_codec::registry::{encoding_by_name, stream_by_name};
 use cmz_codec::safetensors::{Entry, Header};
 use cmz_codec::stream::Level;
+use cmz_codec::tensor::StoredTensor;
 use cmz_codec::{Result, Scratch};
 use cmz_format::{
     Component, Dtype, Encoding, Header as FileHeader, Next, Plan, PlannedSegment, Source, Tensor, Writer, crc32,
@@ -30,6 +31,15 @@ impl Storage {
     pub fn new(encoding: &str, dtype: &str, codecs: &[&str], block_elements: u64) -> Self {
         let element = Dtype::from_name(dtype).map_or(Element::Opaque, Element::Dtype);
         Self { encoding: encoding_of(encoding, element, codecs), block_elements }
+    }
+
+    /// By reference to an earlier tensor of the file, with the difference in bytes, if there is one.
+    #[must_use]
+    pub fn by_reference(operation: Operation, tensor: &str, codecs: &[&str], block_elements: u64) -> Self {
+        let difference = encoding_of("plain", Element::Opaque, codecs);
+        let difference = (operation != Operation::SameAs).then_some(difference);
+        let reference = Reference { operation, tensor: tensor.to_owned(), base: None };
+        Self { encoding: reference.to_manifest(difference), block_elements }
     }
 
     /// As bytes that a mapped file shows in place.
@@ -73,7 +83,7 @@ pub fn write(source: &[u8], storage: impl Fn(&Entry) -> Storage) -> Result<Vec<u
 /// The tensors of a safetensors file as a `.cmz` file that does not say where they came from.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_without_source(source: &[u8], storage: impl Fn(&Entry) -> Storage) -> Result<Vec<u8>> {
     write_with(source, Level::Fast, false, &storage)
 }
@@ -91,7 +101,12 @@ fn write_with(source: &[u8], level: Level, named: bool, storage: &dyn Fn(&Entry)
                     writer.literal(bytes)?;
                 }
             }
-            PlannedSegment::Tensor { tensor, .. } => write_tensor(&mut writer, tensor, &source[range], level)?,
+            PlannedSegment::Tensor { tensor, .. } => {
+                let reference = Reference::parse(&tensor.encoding)?.map(|(reference, _)| reference.tensor);
+                let entry = header.tensors.iter().find(|entry| reference.as_ref() == Some(&entry.name));
+                let reference = entry.map_or(&[][..], |e| &source[e.range.start as usize..e.range.end as usize]);
+                write_tensor(&mut writer, tensor, &source[range], reference, level)?;
+            }
         }
     }
     let manifest_source = Source { kind: "safetensors".to_owned(), len: source.len() as u64, sha256: sha256(source) };
@@ -136,7 +151,13 @@ fn plan(
     (plan, ranges)
 }
 
-fn write_tensor(writer: &mut Writer<Vec<u8>>, tensor: &Tensor, bytes: &[u8], level: Level) -> Result<()> {
+fn write_tensor(
+    writer: &mut Writer<Vec<u8>>,
+    tensor: &Tensor,
+    bytes: &[u8],
+    reference: &[u8],
+    level: Level,
+) -> Result<()> {
     writer.descriptor()?;
     let blocks = bytes.chunks(tensor.block_len() as usize);
     if bytes.is_empty() {
@@ -151,10 +172,16 @@ fn write_tensor(writer: &mut Writer<Vec<u8>>, tensor: &Tensor, bytes: &[u8], lev
         }
         return Ok(());
     }
-    let stored = StoredArray::of_tensor(tensor)?;
+    let stored = StoredTensor::of_tensor(tensor)?;
     let mut scratch = Scratch::new();
+    let mut start = 0;
     for block in blocks {
-        writer.data(&stored.encode_block(element_of(tensor), block, level, &mut scratch))?;
+        let read_reference = |_: &mut Scratch, bytes: &mut [u8]| {
+            bytes.copy_from_slice(&reference[start..start + bytes.len()]);
+            Ok(())
+        };
+        writer.data(&stored.encode_block(block, level, &mut scratch, read_reference)?)?;
+        start += block.len();
     }
     Ok(())
 }

@@ -91,5 +91,5 @@ impl Folder {
 /// The default encoding on so many threads, verified, replacing what is there.
 #[must_use]
 pub fn options(threads: usize) -> CompressOptions {
-    CompressOptions { encode: EncodeOptions::default(), threads, replace: true, verify: true }
+    CompressOptions { encode: EncodeOptions::default(), threads, replace: true, verify: true, bases: Vec::new() }
 }

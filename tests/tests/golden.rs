@@ -134,8 +134,9 @@ fn unsupported_files_raise_their_errors_and_lose_no_other_tensor() {
 #[test]
 fn every_code_about_cmz_data_has_a_bad_file() {
     let raised: HashSet<Code> = golden::bad().iter().map(|case| case.found.code()).collect();
-    let of_sources = [Code::BadSource, Code::Different];
-    let of_data = Code::ALL.iter().filter(|code| code.exit_status() == 3 && !of_sources.contains(code));
+    // What is wrong is not the file alone.
+    let of_others = [Code::BadSource, Code::Different, Code::WrongBase];
+    let of_data = Code::ALL.iter().filter(|code| code.exit_status() == 3 && !of_others.contains(code));
     let missing: Vec<_> = of_data.filter(|code| !raised.contains(code)).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }

@@ -26,6 +26,7 @@ use cmz_codec::choose::{EncodeOptions, choose};
 use cmz_codec::convert::{CompressOptions, compress};
 use cmz_codec::encoding::{Array, Element, StreamRef, float_planes::FloatPlanes};
 use cmz_codec::io::{PlainFile, ReadAt};
+use cmz_codec::safetensors::Entry;
 use cmz_codec::stream::{Level, tiered};
 use cmz_codec::{Archive, OpenOptions, Scratch, pipeline, safetensors};
 use cmz_format::crc32;
@@ -172,7 +173,12 @@ impl Coded {
     fn new(path: &Path, level: Level) -> Result<Self> {
         let target = path.with_extension("cmz");
         let encode = EncodeOptions { level, ..EncodeOptions::default() };
-        compress(path, &target, &CompressOptions { encode, threads: 2, replace: true, verify: true }, &())?;
+        compress(
+            path,
+            &target,
+            &CompressOptions { encode, threads: 2, replace: true, verify: true, bases: Vec::new() },
+            &(),
+        )?;
         let file = Arc::new(std::fs::read(&target)?);
         std::fs::remove_file(&target)?;
         let archive = Archive::from_reader(Box::new(Shared(file.clone())), OpenOptions::default())?;
@@ -380,13 +386,18 @@ fn choose_first(
     }
     let tensor = &archive.tensors()[block.tensor];
     let options = EncodeOptions { level, ..EncodeOptions::default() };
-    let len = archive.index().tensor_len(block.tensor);
-    let chosen = choose(&tensor.name, &tensor.dtype, &tensor.shape, len, &options, scratch, |offset, buffer| {
+    let entry = Entry {
+        name: tensor.name.clone(),
+        dtype: tensor.dtype.clone(),
+        shape: tensor.shape.clone(),
+        range: 0..archive.index().tensor_len(block.tensor),
+    };
+    let chosen = choose(&entry, &options, None, scratch, |offset, buffer| {
         let start = block.range.start + offset as usize;
         buffer.copy_from_slice(&data[start..start + buffer.len()]);
         Ok(())
     })?;
-    assert_eq!(&chosen, tensor, "the choice depends on the tensor alone");
+    assert_eq!(&chosen.tensor, tensor, "the choice depends on the tensor alone");
     Ok(())
 }
 

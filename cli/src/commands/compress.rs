@@ -2,12 +2,12 @@
 
 use cmz_codec::checkpoint::{self, Done, Plan};
 use cmz_codec::choose::EncodeOptions;
-use cmz_codec::convert::{self, CompressOptions, Compressed, VerifyDepth};
+use cmz_codec::convert::{self, CompressOptions, Compressed, VerifyDepth, VerifyOptions};
 use cmz_codec::{Archive, Code, Error, Result, registry};
 use serde_json::{Value, json};
 
 use super::{Stamp, plans, remove};
-use crate::args::Compress;
+use crate::args::{Compress, LevelArg};
 use crate::context::Context;
 use crate::report::Report;
 use crate::text::{count, path, ratio, size};
@@ -17,7 +17,13 @@ pub(crate) fn run(args: &Compress, context: &Context) -> Report {
 }
 
 fn options(args: &Compress, context: &Context) -> Result<CompressOptions> {
-    let codec = match &args.codec {
+    let encode = encode_options(args.level, args.codec.as_deref())?;
+    let bases = context.open_options(&args.base)?.bases;
+    Ok(CompressOptions { encode, threads: context.threads, replace: args.force, verify: !args.no_verify, bases })
+}
+
+pub(super) fn encode_options(level: LevelArg, codec: Option<&str>) -> Result<EncodeOptions> {
+    let codec = match codec {
         None => None,
         Some(name) => Some(registry::stream_by_name(name).ok_or_else(|| {
             let names: Vec<_> = registry::STREAMS.iter().map(|entry| entry.codec.name()).collect();
@@ -25,8 +31,7 @@ fn options(args: &Compress, context: &Context) -> Result<CompressOptions> {
                 .with_help(format!("the codecs are {}", names.join(", ")))
         })?),
     };
-    let encode = EncodeOptions { level: args.level.into(), codec };
-    Ok(CompressOptions { encode, threads: context.threads, replace: args.force, verify: !args.no_verify })
+    Ok(EncodeOptions { level: level.into(), codec })
 }
 
 fn compress(args: &Compress, options: &CompressOptions, context: &Context) -> Result<Report> {
@@ -55,7 +60,21 @@ fn compress_plan(
 ) -> Result<Vec<Done<Compressed>>> {
     let stamps: Vec<Stamp> = plan.jobs.iter().map(|job| Stamp::of(&job.source)).collect();
     let done = checkpoint::compress(plan, options, &context.progress)?;
-    for done in &done {
+    note_earlier(&done, context);
+    if !plan.copies.is_empty() {
+        context.detail(&format!("{} copied", count(plan.copies.len() as u64, "other file")));
+    }
+    if args.rm {
+        // A file that an earlier run wrote has to be proved now.
+        done.iter().filter(|done| done.kept).try_for_each(|done| prove(done, options, context))?;
+        done.iter().zip(&stamps).try_for_each(|(done, stamp)| remove(&done.job.source, stamp))?;
+    }
+    Ok(done)
+}
+
+/// Tells what an earlier run has done already.
+pub(super) fn note_earlier(done: &[Done<Compressed>], context: &Context) {
+    for done in done {
         if done.kept {
             context.note(&format!("{} is up to date", path(&done.job.target)));
         } else if done.result.resumed_blocks > 0 {
@@ -63,20 +82,13 @@ fn compress_plan(
             context.note(&format!("{}: {blocks} taken over from an interrupted run", path(&done.job.target)));
         }
     }
-    if !plan.copies.is_empty() {
-        context.detail(&format!("{} copied", count(plan.copies.len() as u64, "other file")));
-    }
-    if args.rm {
-        // A file that an earlier run wrote has to be proved now.
-        done.iter().filter(|done| done.kept).try_for_each(|done| prove(done, context))?;
-        done.iter().zip(&stamps).try_for_each(|(done, stamp)| remove(&done.job.source, stamp))?;
-    }
-    Ok(done)
 }
 
 /// Verifies that a file decodes to its source.
-fn prove(done: &Done<Compressed>, context: &Context) -> Result<()> {
-    let verified = convert::verify(&done.job.target, VerifyDepth::Decoded, context.threads, &context.progress)?;
+fn prove(done: &Done<Compressed>, options: &CompressOptions, context: &Context) -> Result<()> {
+    let bases = options.bases.clone();
+    let options = VerifyOptions { depth: VerifyDepth::Decoded, threads: context.threads, bases };
+    let verified = convert::verify(&done.job.target, &options, &context.progress)?;
     if verified.sha256.as_ref() == Some(&done.result.sha256) {
         return Ok(());
     }
@@ -96,7 +108,7 @@ fn bits_per_weight(done: &Done<Compressed>) -> Option<f64> {
     (elements > 0).then(|| done.result.len as f64 * 8.0 / elements as f64)
 }
 
-fn summary(plan: &Plan, done: &[Done<Compressed>], options: &CompressOptions) -> String {
+pub(super) fn summary(plan: &Plan, done: &[Done<Compressed>], options: &CompressOptions) -> String {
     let mut text: String = done.iter().map(|done| line(&path(&done.job.target), &[done], options)).collect();
     if let (Some(folder), 2..) = (&plan.folder, done.len()) {
         text.push_str(&line(&path(folder), &done.iter().collect::<Vec<_>>(), options));
@@ -123,7 +135,7 @@ fn line(name: &str, done: &[&Done<Compressed>], options: &CompressOptions) -> St
     format!("{name}  {what}  {} -> {} ({:.3}x{bpw})  {how}\n", size(from), size(to), ratio(to, from))
 }
 
-fn file_json(done: &Done<Compressed>, options: &CompressOptions) -> Value {
+pub(super) fn file_json(done: &Done<Compressed>, options: &CompressOptions) -> Value {
     let Compressed { source_len, sha256, len, tensors, resumed_blocks } = &done.result;
     json!({
         "source": done.job.source.to_string_lossy(),

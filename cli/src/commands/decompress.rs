@@ -1,8 +1,8 @@
 //! `cmz decompress`.
 
-use cmz_codec::Result;
 use cmz_codec::checkpoint::{self, Done, Plan};
 use cmz_codec::convert::{DecompressOptions, Decompressed};
+use cmz_codec::{OpenOptions, Result};
 use serde_json::{Value, json};
 
 use super::{Stamp, plans, remove};
@@ -17,11 +17,12 @@ pub(crate) fn run(args: &Decompress, context: &Context) -> Report {
 
 fn decompress(args: &Decompress, context: &Context) -> Result<Report> {
     let plan_one = |source: &_, target: Option<&_>| checkpoint::plan_decompress(source, target, !args.no_aux);
+    let open = context.open_options(&args.base)?;
     let plans = plans(&args.inputs, args.output.as_deref(), plan_one, context)?;
     let mut report = Report::default();
     let mut files = Vec::new();
     for plan in &plans {
-        match decompress_plan(plan, args, context) {
+        match decompress_plan(plan, &open, args, context) {
             Ok(done) => {
                 report.text.extend(done.iter().map(line));
                 files.extend(done.iter().map(file_json));
@@ -33,10 +34,15 @@ fn decompress(args: &Decompress, context: &Context) -> Result<Report> {
     Ok(report)
 }
 
-fn decompress_plan(plan: &Plan, args: &Decompress, context: &Context) -> Result<Vec<Done<Decompressed>>> {
+fn decompress_plan(
+    plan: &Plan,
+    open: &OpenOptions,
+    args: &Decompress,
+    context: &Context,
+) -> Result<Vec<Done<Decompressed>>> {
     let stamps: Vec<Stamp> = plan.jobs.iter().map(|job| Stamp::of(&job.source)).collect();
     let options = DecompressOptions { threads: context.threads, replace: args.force };
-    let done = checkpoint::decompress(plan, context.open, &options, &context.progress)?;
+    let done = checkpoint::decompress(plan, open.clone(), &options, &context.progress)?;
     for done in done.iter().filter(|done| done.kept) {
         context.note(&format!("{} is up to date", path(&done.job.target)));
     }

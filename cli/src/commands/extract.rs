@@ -77,10 +77,11 @@ fn find(args: &Extract, context: &Context) -> Result<(Archive, usize, Option<Ran
         Some((name, rows)) => (name, Some(rows)),
         None => (args.name.as_str(), None),
     };
+    let open = context.open_options(&args.base)?;
     let files = checkpoint::files_of(&args.input)?;
     let mut missing = None;
     for file in &files {
-        let archive = context.open(file)?;
+        let archive = Archive::open_with(file, open.clone())?;
         for (name, brackets) in [(args.name.as_str(), None), (name, brackets)] {
             match archive.find(name) {
                 Ok(tensor) => {
@@ -157,7 +158,7 @@ impl Piece<'_> {
             None => {
                 let total = self.archive.index().tensor_len(self.tensor);
                 context.progress.begin(Phase::Decompressing, total);
-                self.archive.check_supported(self.tensor)?;
+                self.archive.check_readable(self.tensor)?;
                 put(&self.head(total)?)?;
                 self.archive.for_each_block([self.tensor], context.threads, |block| {
                     context.progress.advance(block.bytes.len() as u64);

@@ -142,12 +142,19 @@ fn codecs(report: &mut Report) {
             about(entry.spec),
         ]
     });
-    let rows: Vec<_> = streams.chain(encodings).collect();
+    let references = registry::REFERENCES.iter().map(|entry| {
+        let name = entry.operation.name().to_owned();
+        vec!["encoding".to_owned(), "-".to_owned(), name, version(entry.since), cuda(None), about(entry.spec)]
+    });
+    let rows: Vec<_> = streams.chain(encodings).chain(references).collect();
     report.text.push_str(&text::table(&["kind", "id", "name", "since", "cuda", "what"], &[1], &rows));
     let stream_json = |entry: &registry::StreamEntry| json!({"id": entry.codec.id(), "name": entry.codec.name(), "since": version(entry.since), "cuda_kernel": entry.cuda_kernel});
     let encoding_json = |entry: &registry::EncodingEntry| json!({"name": entry.encoding.name(), "since": version(entry.since), "cuda_kernel": entry.cuda_kernel});
     report.json.insert("streams".to_owned(), registry::STREAMS.iter().map(stream_json).collect());
-    report.json.insert("encodings".to_owned(), registry::ENCODINGS.iter().map(encoding_json).collect());
+    let reference_json = |entry: &registry::ReferenceEntry| json!({"name": entry.operation.name(), "since": version(entry.since), "cuda_kernel": null});
+    let encodings = registry::ENCODINGS.iter().map(encoding_json);
+    let encodings = encodings.chain(registry::REFERENCES.iter().map(reference_json));
+    report.json.insert("encodings".to_owned(), encodings.collect());
 }
 
 /// The beginning of a specification, up to the first stop.

@@ -4,6 +4,7 @@ pub(crate) mod completions;
 pub(crate) mod compress;
 pub(crate) mod decompress;
 pub(crate) mod extract;
+pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod recover;
 pub(crate) mod verify;

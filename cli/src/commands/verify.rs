@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use cmz_codec::convert::{self, Phase, Progress, VerifyDepth};
+use cmz_codec::convert::{self, Phase, Progress, VerifyDepth, VerifyOptions};
 use cmz_codec::io::{PlainFile, ReadAt};
-use cmz_codec::{Archive, Code, Error, Result, checkpoint};
+use cmz_codec::{Archive, Code, Error, OpenOptions, Result, checkpoint};
 use serde_json::{Value, json};
 
 use crate::args::Verify;
@@ -15,8 +15,12 @@ use crate::text::{count, path};
 pub(crate) fn run(args: &Verify, context: &Context) -> Report {
     let mut report = Report::default();
     let mut files = Vec::new();
+    let open = match context.open_options(&args.base) {
+        Ok(open) => open,
+        Err(error) => return Err(error).into(),
+    };
     for input in &args.inputs {
-        if let Err(error) = verify_input(input, args, context, &mut report, &mut files) {
+        if let Err(error) = verify_input(input, &open, args, context, &mut report, &mut files) {
             report.errors.push(error);
         }
     }
@@ -26,6 +30,7 @@ pub(crate) fn run(args: &Verify, context: &Context) -> Report {
 
 fn verify_input(
     input: &Path,
+    open: &OpenOptions,
     args: &Verify,
     context: &Context,
     report: &mut Report,
@@ -40,7 +45,7 @@ fn verify_input(
     for (number, file) in all.iter().enumerate() {
         context.progress.file(file, number, all.len());
         let errors = report.errors.len();
-        match verify_file(file, input.is_dir(), args, context, report) {
+        match verify_file(file, input.is_dir(), open, args, context, report) {
             Ok(json) => files.push(json),
             Err(error) => {
                 report.errors.push(error);
@@ -56,9 +61,17 @@ fn verify_input(
     Ok(())
 }
 
-fn verify_file(file: &Path, in_folder: bool, args: &Verify, context: &Context, report: &mut Report) -> Result<Value> {
+fn verify_file(
+    file: &Path,
+    in_folder: bool,
+    open: &OpenOptions,
+    args: &Verify,
+    context: &Context,
+    report: &mut Report,
+) -> Result<Value> {
     let depth = if args.quick { VerifyDepth::Stored } else { VerifyDepth::Decoded };
-    let verified = convert::verify(file, depth, context.threads, &context.progress)?;
+    let options = VerifyOptions { depth, threads: context.threads, bases: open.bases.clone() };
+    let verified = convert::verify(file, &options, &context.progress)?;
     let mut json = json!({
         "file": file.to_string_lossy(),
         "ok": verified.damage.is_empty() && verified.unsupported.is_empty(),
@@ -90,7 +103,7 @@ fn verify_file(file: &Path, in_folder: bool, args: &Verify, context: &Context, r
     };
     if let Some(against) = &args.against {
         let original = original_of(file, against, in_folder)?;
-        compare(&context.open(file)?, &original, context)?;
+        compare(&Archive::open_with(file, open.clone())?, &original, context)?;
         how = format!("{how}  identical to {}", path(&original));
         json["identical_to"] = original.to_string_lossy().into();
     }

@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod badinput;
+mod base;
 mod common;
 mod convert;
 mod extract;
 mod folder;
+mod import;
 mod interrupt;
 mod show;
 mod usage;

@@ -39,8 +39,20 @@ fn inspect_prints_versioned_json() {
     let totals = ["bits_per_weight", "elements", "file_len", "files", "ratio", "source_len", "tensors"];
     assert_eq!(keys(&json["totals"]), totals);
     let file = &json["files"][0];
-    let expected =
-        ["blocks", "dtypes", "file", "format", "generator", "kind", "metadata", "root", "source", "tensors", "totals"];
+    let expected = [
+        "bases",
+        "blocks",
+        "dtypes",
+        "file",
+        "format",
+        "generator",
+        "kind",
+        "metadata",
+        "root",
+        "source",
+        "tensors",
+        "totals",
+    ];
     assert_eq!(keys(file), expected);
     let tensor = [
         "bits_per_weight",

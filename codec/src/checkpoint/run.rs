@@ -36,7 +36,7 @@ pub fn compress(plan: &Plan, options: &CompressOptions, progress: &dyn Progress)
     let mut done = Vec::new();
     for (number, job) in plan.jobs.iter().enumerate() {
         progress.file(&job.source, number, plan.jobs.len());
-        let kept = if plan.many && !options.replace { already_compressed(job, progress)? } else { None };
+        let kept = if plan.many && !options.replace { already_compressed(job, options, progress)? } else { None };
         done.push(match kept {
             Some(result) => Done { job: job.clone(), result, kept: true },
             None => {
@@ -63,7 +63,8 @@ pub fn import(
     let mut done = Vec::new();
     for (number, (job, source)) in plan.jobs.iter().zip(sources).enumerate() {
         progress.file(&job.source, number, plan.jobs.len());
-        let kept = if plan.many && !options.replace { made_from(source, &job.target, progress)? } else { None };
+        let kept =
+            if plan.many && !options.replace { made_from(source, &job.target, options, progress)? } else { None };
         done.push(match kept {
             Some(result) => Done { job: job.clone(), result, kept: true },
             None => {
@@ -90,7 +91,7 @@ pub fn decompress(
     let mut done = Vec::new();
     for (number, job) in plan.jobs.iter().enumerate() {
         progress.file(&job.source, number, plan.jobs.len());
-        let archive = Archive::open_with(&job.source, open)?;
+        let archive = Archive::open_with(&job.source, open.clone())?;
         let kept = plan.many && !options.replace && already_restored(&archive, job, progress)?;
         let result = if kept {
             let source = archive.source()?;
@@ -118,20 +119,29 @@ fn begin(plan: &Plan, replace: bool) -> Result<()> {
 
 /// The result of an earlier conversion of the same bytes. A file appears under its name only
 /// when it is complete, so its index and the source's hash are enough to tell.
-fn already_compressed(job: &Job, progress: &dyn Progress) -> Result<Option<Compressed>> {
+fn already_compressed(job: &Job, options: &CompressOptions, progress: &dyn Progress) -> Result<Option<Compressed>> {
     if !job.target.is_file() {
         return Ok(None);
     }
     let source = PlainFile::open(&job.source)?;
-    made_from(&source, &job.target, progress).map_err(|e| e.in_file(&job.source))
+    made_from(&source, &job.target, options, progress).map_err(|e| e.in_file(&job.source))
 }
 
-fn made_from(source: &dyn ReadAt, target: &Path, progress: &dyn Progress) -> Result<Option<Compressed>> {
+fn made_from(
+    source: &dyn ReadAt,
+    target: &Path,
+    options: &CompressOptions,
+    progress: &dyn Progress,
+) -> Result<Option<Compressed>> {
     if !target.is_file() {
         return Ok(None);
     }
-    let Ok(archive) = Archive::open(target) else { return Ok(None) };
+    let open = OpenOptions { bases: options.bases.clone(), ..OpenOptions::default() };
+    let Ok(archive) = Archive::open_with(target, open) else { return Ok(None) };
     let Ok(recorded) = archive.source() else { return Ok(None) };
+    if archive.check_bases().is_err() {
+        return Ok(None);
+    }
     if source.byte_len() != recorded.len {
         return Ok(None);
     }

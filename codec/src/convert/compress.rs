@@ -1,10 +1,11 @@
 //! safetensors to `.cmz`.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufWriter;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use cmz_format::{
@@ -14,10 +15,11 @@ use cmz_format::{
 
 use super::plan::{Job, Work, jobs, source_ranges};
 use super::{CHUNK, GENERATOR, Phase, Progress, Target, parse_items, sha256_of};
-use crate::array::StoredArray;
-use crate::choose::{EncodeOptions, choose};
+use crate::choose::{Choice, Counterpart, EncodeOptions, MIN_REFERENCE, choose};
+use crate::encoding::reference::{Operation, Reference};
 use crate::io::{IoMode, PlainFile, ReadAt};
-use crate::safetensors::Header;
+use crate::safetensors::{Entry, Header};
+use crate::tensor::StoredTensor;
 use crate::{Archive, OpenOptions, Scratch, lock, pipeline};
 
 /// How a file is compressed.
@@ -31,6 +33,10 @@ pub struct CompressOptions {
     pub replace: bool,
     /// Whether the result is decoded and compared with the source before it appears.
     pub verify: bool,
+    /// Files to store tensors against: the one is taken that holds the most bytes in tensors
+    /// of the same name, element type and shape, the first among equals. It will be needed to
+    /// decode the result.
+    pub bases: Vec<Arc<Archive>>,
 }
 
 /// What a conversion did.
@@ -55,7 +61,7 @@ pub struct Compressed {
 /// # Errors
 /// [`Code::NotWeights`], [`Code::BadSource`] or [`Code::Truncated`] about the source,
 /// [`Code::SourceChanged`], [`Code::Exists`], [`Code::Busy`], [`Code::OtherPartial`],
-/// [`Code::NoSpace`], [`Code::Io`].
+/// [`Code::NoSpace`], [`Code::Io`], or an error of the base.
 pub fn compress(
     source_path: &Path,
     target_path: &Path,
@@ -89,7 +95,9 @@ fn compress_named(
     progress: &dyn Progress,
 ) -> Result<Compressed> {
     let header = Header::read(source).map_err(in_source)?;
-    let plan = plan(source, &header, options, progress).map_err(in_source)?;
+    let base = best_base(&options.bases, &header);
+    base.map_or(Ok(()), |base| check_base(base, target_path))?;
+    let plan = plan(source, &header, base, options, progress).map_err(in_source)?;
     let cmz_header = CmzHeader { optional_features: 0, fingerprint: fingerprint(source, &header, &plan, options)? };
     let mut target = Target::open(target_path, options.replace)?;
     let mut writer = open_writer(&mut target, &cmz_header, &plan, source, options.replace)?;
@@ -98,7 +106,7 @@ fn compress_named(
     progress.begin(Phase::Compressing, source.byte_len());
     let sha256 = thread::scope(|scope| {
         let digest = scope.spawn(|| sha256_of(source, &()));
-        write_blocks(source, &plan, &mut writer, target.partial(), options, progress)?;
+        write_blocks(source, base, &plan, &mut writer, target.partial(), options, progress)?;
         digest.join().map_err(|_| Error::new(Code::Io, "the hashing thread failed"))?
     })
     .map_err(in_source)?;
@@ -107,37 +115,103 @@ fn compress_named(
     writer.finish(GENERATOR, Some(manifest_source), header.metadata).map_err(|e| e.in_file(target.partial()))?;
     let len = target.file().metadata().map_err(|e| Error::io("cannot get the file's size", e))?.len();
     if options.verify {
-        compare(target.partial(), source, options.threads, progress)?;
+        compare(target.partial(), source, options, progress)?;
     }
     target.commit(options.replace)?;
     Ok(Compressed { source_len: source.byte_len(), sha256, len, tensors, resumed_blocks })
 }
 
+/// The base that shares the most bytes of tensors with the source.
+fn best_base<'a>(bases: &'a [Arc<Archive>], header: &Header) -> Option<&'a Archive> {
+    let shared = |base: &Archive| -> u64 {
+        header.tensors.iter().filter(|entry| Counterpart::find(base, entry).is_some()).map(Entry::byte_len).sum()
+    };
+    let all = bases.iter().map(|base| (&**base, shared(base))).filter(|&(_, shared)| shared > 0);
+    all.min_by_key(|&(_, shared)| std::cmp::Reverse(shared)).map(|(base, _)| base)
+}
+
+/// Checks that a base can be read, and that the target does not replace it.
+fn check_base(base: &Archive, target: &Path) -> Result<()> {
+    let canonical = |path: &Path| path.canonicalize().ok();
+    let replaced = base.path().and_then(canonical);
+    if replaced.is_some() && replaced == canonical(target) {
+        return Err(Error::new(Code::InvalidArgument, "the target is the base, without which it cannot be decoded")
+            .in_file(target)
+            .with_help("choose another target with -o"));
+    }
+    base.check_bases()
+}
+
 /// Lays out the file: what is literal, and how each tensor is stored.
-fn plan(source: &dyn ReadAt, header: &Header, options: &CompressOptions, progress: &dyn Progress) -> Result<Plan> {
+fn plan(
+    source: &dyn ReadAt,
+    header: &Header,
+    base: Option<&Archive>,
+    options: &CompressOptions,
+    progress: &dyn Progress,
+) -> Result<Plan> {
     progress.begin(Phase::Planning, header.tensors.len() as u64);
-    let mut plan = Plan::new();
-    let mut literal_start = 0;
+    let mut choices = Vec::with_capacity(header.tensors.len());
     pipeline::ordered(
         options.threads,
         header.tensors.iter(),
         |entry, scratch| {
-            let byte_len = entry.range.end - entry.range.start;
             let read = |offset, buffer: &mut [u8]| source.read_at(entry.range.start + offset, buffer);
-            choose(&entry.name, &entry.dtype, &entry.shape, byte_len, &options.encode, scratch, read)
-                .map(|tensor| (entry, tensor))
+            let counterpart = base.and_then(|base| Counterpart::find(base, entry));
+            choose(entry, &options.encode, counterpart, scratch, read)
         },
-        |(entry, tensor)| {
-            push_literal(&mut plan, literal_start..entry.range.start.max(header.len));
-            literal_start = entry.range.end;
-            let byte_len = entry.range.end - entry.range.start;
-            plan.push(PlannedSegment::Tensor { tensor, byte_len, shared: false });
+        |choice| {
+            choices.push(choice);
             progress.advance(1);
             Ok(())
         },
     )?;
+    refer_to_duplicates(source, &header.tensors, &mut choices, options.threads)?;
+    let mut plan = Plan::new();
+    let mut literal_start = 0;
+    for (entry, Choice { tensor, .. }) in header.tensors.iter().zip(choices) {
+        push_literal(&mut plan, literal_start..entry.range.start.max(header.len));
+        literal_start = entry.range.end;
+        plan.push(PlannedSegment::Tensor { tensor, byte_len: entry.byte_len(), shared: false });
+    }
     push_literal(&mut plan, literal_start..source.byte_len());
     Ok(plan)
+}
+
+/// Makes each tensor that has the same bytes as an earlier one a reference to the first of
+/// them. Only those are read whole whose samples are equal.
+fn refer_to_duplicates(source: &dyn ReadAt, entries: &[Entry], choices: &mut [Choice], threads: usize) -> Result<()> {
+    let mut alike: HashMap<_, usize> = HashMap::new();
+    let keys: Vec<_> =
+        entries.iter().zip(&*choices).map(|(entry, choice)| (entry.byte_len(), choice.samples)).collect();
+    keys.iter().for_each(|key| *alike.entry(key).or_default() += 1);
+    let candidates = (0..entries.len()).filter(|&i| keys[i].0 >= MIN_REFERENCE && alike[&keys[i]] > 1);
+    let mut firsts = HashMap::new();
+    pipeline::ordered(
+        threads,
+        candidates,
+        |i, scratch| Ok((i, digest_of(source, entries[i].range.clone(), scratch)?)),
+        |(i, digest)| {
+            let first = *firsts.entry((keys[i].0, digest)).or_insert(i);
+            if first != i {
+                let tensor = entries[first].name.clone();
+                let reference = Reference { operation: Operation::SameAs, tensor, base: None };
+                choices[i].tensor.encoding = reference.to_manifest(None);
+            }
+            Ok(())
+        },
+    )
+}
+
+fn digest_of(source: &dyn ReadAt, range: Range<u64>, scratch: &mut Scratch) -> Result<blake3::Hash> {
+    let mut hasher = blake3::Hasher::new();
+    for start in range.clone().step_by(CHUNK) {
+        let mut bytes = scratch.buffer((range.end - start).min(CHUNK as u64) as usize);
+        source.read_at(start, &mut bytes)?;
+        hasher.update(&bytes);
+        scratch.recycle(bytes);
+    }
+    Ok(hasher.finalize())
 }
 
 fn push_literal(plan: &mut Plan, range: Range<u64>) {
@@ -242,6 +316,7 @@ enum Done {
 /// Encodes all blocks that are still to be written and writes them in order.
 fn write_blocks(
     source: &dyn ReadAt,
+    base: Option<&Archive>,
     plan: &Plan,
     writer: &mut FileWriter,
     partial: &Path,
@@ -251,7 +326,7 @@ fn write_blocks(
     let stored = plan
         .iter()
         .filter_map(|segment| match segment {
-            PlannedSegment::Tensor { tensor, .. } => Some(StoredArray::of_tensor(tensor)),
+            PlannedSegment::Tensor { tensor, .. } => Some(StoredTensor::of_tensor(tensor)),
             PlannedSegment::Literal(_) => None,
         })
         .collect::<Result<Vec<_>>>()?;
@@ -265,7 +340,7 @@ fn write_blocks(
             if let Some(buffer) = lock(&buffers).pop() {
                 scratch.recycle(buffer);
             }
-            work(&job, source, &stored, options, scratch)
+            work(&job, source, base, &stored, options, scratch)
         },
         |done| {
             if let Some(buffer) = write_block(writer, done, &mut checksums).map_err(|e| e.in_file(partial))? {
@@ -317,7 +392,8 @@ fn write_block(writer: &mut FileWriter, done: Done, checksums: &mut Vec<u32>) ->
 fn work(
     job: &Job,
     source: &dyn ReadAt,
-    stored: &[StoredArray],
+    base: Option<&Archive>,
+    stored: &[StoredTensor],
     options: &CompressOptions,
     scratch: &mut Scratch,
 ) -> Result<Done> {
@@ -335,7 +411,14 @@ fn work(
             Done::Checksum { crc, of }
         }
         Work::Encode => {
-            let block = stored[job.tensor].encode_block(job.element, &bytes, options.encode.level, scratch);
+            let stored = &stored[job.tensor];
+            let read_reference = |scratch: &mut Scratch, bytes: &mut [u8]| match (stored.reference(), base) {
+                (Some(reference), Some(base)) => {
+                    base.read_range_into(base.find(&reference.tensor)?, job.start, scratch, bytes)
+                }
+                _ => Ok(()),
+            };
+            let block = stored.encode_block(&bytes, options.encode.level, scratch, read_reference)?;
             scratch.recycle(bytes);
             Done::Encoded(block)
         }
@@ -344,11 +427,12 @@ fn work(
 }
 
 /// Decodes the unfinished file and compares every byte with the source.
-fn compare(partial: &Path, source: &dyn ReadAt, threads: usize, progress: &dyn Progress) -> Result<()> {
+fn compare(partial: &Path, source: &dyn ReadAt, options: &CompressOptions, progress: &dyn Progress) -> Result<()> {
     progress.begin(Phase::Verifying, source.byte_len());
-    let archive = Archive::open_with(partial, OpenOptions { io: IoMode::Pread, ..OpenOptions::default() })?;
+    let open = OpenOptions { io: IoMode::Pread, bases: options.bases.clone(), ..OpenOptions::default() };
+    let archive = Archive::open_with(partial, open)?;
     pipeline::ordered(
-        threads,
+        options.threads,
         archive.content_blocks(),
         |block, scratch| {
             let mut decoded = scratch.buffer(0);

@@ -29,8 +29,8 @@ pub struct Decompressed {
 /// Restores the source file. It appears as `target` only if its SHA-256 is right.
 ///
 /// # Errors
-/// [`Code::Digest`] if the restored bytes are not those that were compressed, an error of
-/// the archive or of the target.
+/// [`Code::Digest`] if the restored bytes are not those that were compressed,
+/// [`Code::MissingBase`] or [`Code::WrongBase`], an error of the archive or of the target.
 pub fn decompress(
     archive: &Archive,
     target: &Path,
@@ -38,6 +38,7 @@ pub fn decompress(
     progress: &dyn Progress,
 ) -> Result<Decompressed> {
     archive.source()?;
+    archive.check_bases()?;
     let target_file = Target::create(target, options.replace)?;
     let (len, sha256) = write_source(archive, &target_file, options.threads, progress)?;
     check_source(archive, len, &sha256)?;

@@ -20,7 +20,7 @@ pub use compress::{CompressOptions, Compressed, compress, compress_source};
 pub use decompress::{DecompressOptions, Decompressed, decompress};
 pub use recover::{Lost, Recovered, recover};
 pub use target::{Target, partial_path};
-pub use verify::{Verified, VerifyDepth, verify};
+pub use verify::{Verified, VerifyDepth, VerifyOptions, verify};
 
 /// A stage of a conversion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

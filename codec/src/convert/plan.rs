@@ -4,9 +4,6 @@ use std::ops::Range;
 
 use cmz_format::{LITERAL_BLOCK_LEN, Plan, PlannedSegment};
 
-use crate::array::element_of;
-use crate::encoding::Element;
-
 /// What is to be done for a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
@@ -32,11 +29,12 @@ pub(super) struct Job {
     pub(super) work: Work,
     /// Number of the block in the file.
     block: usize,
-    /// Number of the tensor, and what its elements are.
+    /// Number of the tensor.
     pub(super) tensor: usize,
-    pub(super) element: Element,
     /// Bytes of the source concerned.
     pub(super) range: Range<u64>,
+    /// Where they begin in the tensor, in bytes.
+    pub(super) start: u64,
 }
 
 impl Job {
@@ -78,27 +76,29 @@ fn pieces(offset: u64, byte_len: u64, len: u64) -> impl Iterator<Item = Range<u6
 /// Everything that is to be done to write the planned file, in order.
 pub(super) fn jobs(plan: &Plan) -> impl Iterator<Item = Job> + Send {
     placed(plan).flat_map(|Placed { segment, block, tensor, offset }| -> Box<dyn Iterator<Item = Job> + Send + '_> {
-        let job = move |work, block, element, range| Job { work, block, tensor, element, range };
+        let job = move |work, block, range: Range<u64>| {
+            let start = range.start - offset;
+            Job { work, block, tensor, range, start }
+        };
         match segment {
             PlannedSegment::Literal(len) => Box::new(
                 pieces(offset, *len, LITERAL_BLOCK_LEN)
                     .enumerate()
-                    .map(move |(i, range)| job(Work::Literal, block + i, Element::Opaque, range)),
+                    .map(move |(i, range)| job(Work::Literal, block + i, range)),
             ),
             PlannedSegment::Tensor { tensor, byte_len, shared } => {
-                let element = element_of(tensor);
                 let first = block + 1 + usize::from(*shared);
                 let count = tensor.block_count(*byte_len) as usize;
                 let each = move |work| {
                     pieces(offset, *byte_len, tensor.block_len())
                         .enumerate()
-                        .map(move |(i, range)| job(work, first + i, element, range))
+                        .map(move |(i, range)| job(work, first + i, range))
                 };
                 let (before, during) = match tensor.is_contiguous() {
                     true => (Some(each(Work::Checksum { of: count })), each(Work::Payload)),
                     false => (None, each(Work::Encode)),
                 };
-                let descriptor = job(Work::Descriptor, block, element, offset..offset);
+                let descriptor = job(Work::Descriptor, block, offset..offset);
                 Box::new(std::iter::once(descriptor).chain(before.into_iter().flatten()).chain(during))
             }
         }

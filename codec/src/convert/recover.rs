@@ -11,6 +11,7 @@ use cmz_format::{
 
 use super::scan::{FoundBlock, blocks_of_index, read_payload, scan};
 use super::{CHUNK, Target};
+use crate::encoding::reference::Reference;
 use crate::io::{self, IoMode, ReadAt};
 use crate::safetensors;
 
@@ -108,6 +109,8 @@ fn section(file: &dyn ReadAt, block: &FoundBlock) -> Option<Vec<u8>> {
 struct Assembly {
     pieces: Vec<Piece>,
     tensors: Vec<Whole>,
+    /// Their names.
+    saved: HashSet<String>,
     lost: Vec<Lost>,
     /// The tensor whose blocks are being collected.
     current: Option<Whole>,
@@ -172,9 +175,16 @@ impl Assembly {
 
     fn finish_tensor(&mut self) {
         let Some(whole) = self.current.take() else { return };
+        let reference = Reference::parse(&whole.tensor.encoding).ok().flatten();
+        if let Some((Reference { base: None, tensor, .. }, _)) = reference
+            && !self.saved.contains(&tensor)
+        {
+            return self.lose(whole, format!("it is told by tensor {tensor:?}, which is not whole"));
+        }
         match whole.tensor.byte_len() {
             Ok(Some(len)) if len == whole.byte_len => {
                 self.pieces.push(Piece::Tensor(self.tensors.len()));
+                self.saved.insert(whole.tensor.name.clone());
                 self.tensors.push(whole);
             }
             Ok(None) => self.lose(whole, "its length is not known without the index".to_owned()),

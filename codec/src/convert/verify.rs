@@ -1,6 +1,7 @@
 //! Proof that a file is whole.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use cmz_format::{
     BlockHeader, BlockKind, BlockRecord, Code, Error, ErrorKind, Item, Limits, Result, Tensor, unpack_section,
@@ -22,6 +23,17 @@ pub enum VerifyDepth {
     Decoded,
 }
 
+/// How a file is verified.
+#[derive(Clone, Debug)]
+pub struct VerifyOptions {
+    /// How much.
+    pub depth: VerifyDepth,
+    /// Threads that decode.
+    pub threads: usize,
+    /// Files that tensors may be stored against.
+    pub bases: Vec<Arc<Archive>>,
+}
+
 /// What was found to be whole.
 #[derive(Debug)]
 pub struct Verified {
@@ -40,10 +52,14 @@ pub struct Verified {
 /// Verifies a file. Damage to single blocks is collected in the result.
 ///
 /// # Errors
-/// The first error that concerns the file as a whole.
-pub fn verify(path: &Path, depth: VerifyDepth, threads: usize, progress: &dyn Progress) -> Result<Verified> {
-    let options = OpenOptions { io: IoMode::Pread, verify: Verify::Full, limits: Limits::default() };
-    let archive = Archive::open_with(path, options)?;
+/// The first error that concerns the file as a whole; to decode it, its bases are needed.
+pub fn verify(path: &Path, options: &VerifyOptions, progress: &dyn Progress) -> Result<Verified> {
+    let VerifyOptions { depth, threads, ref bases } = *options;
+    let open = OpenOptions { io: IoMode::Pread, verify: Verify::Full, bases: bases.clone(), ..OpenOptions::default() };
+    let archive = Archive::open_with(path, open)?;
+    if depth == VerifyDepth::Decoded {
+        archive.check_bases()?;
+    }
     let mut verified = Verified {
         blocks: archive.index().table().len(),
         tensors: archive.tensors().len(),

@@ -15,6 +15,7 @@ use crate::stream::{Level, StreamError, Width};
 pub mod float_joint;
 pub mod float_planes;
 pub mod plain;
+pub mod reference;
 
 /// Components of one encoding, at most.
 pub const MAX_COMPONENTS: usize = 8;

@@ -5,6 +5,7 @@ mod bad_files;
 mod bad_index;
 mod bad_streams;
 mod good;
+mod references;
 mod unsupported;
 
 use std::fmt::Write;
@@ -66,7 +67,8 @@ impl Refused {
 /// Every file that must be read.
 #[must_use]
 pub fn good() -> &'static [Good] {
-    static CASES: LazyLock<Vec<Good>> = LazyLock::new(good::cases);
+    static CASES: LazyLock<Vec<Good>> =
+        LazyLock::new(|| [good::cases(), references::good()].into_iter().flatten().collect());
     &CASES
 }
 
@@ -74,7 +76,8 @@ pub fn good() -> &'static [Good] {
 #[must_use]
 pub fn bad() -> &'static [Refused] {
     static CASES: LazyLock<Vec<Refused>> = LazyLock::new(|| {
-        let parts = [bad_files::cases(), bad_index::cases(), bad_blocks::cases(), bad_streams::cases()];
+        let parts =
+            [bad_files::cases(), bad_index::cases(), bad_blocks::cases(), bad_streams::cases(), references::bad()];
         parts.into_iter().flatten().collect()
     });
     &CASES
@@ -83,7 +86,8 @@ pub fn bad() -> &'static [Refused] {
 /// Every file that needs newer software.
 #[must_use]
 pub fn unsupported() -> &'static [Refused] {
-    static CASES: LazyLock<Vec<Refused>> = LazyLock::new(unsupported::cases);
+    static CASES: LazyLock<Vec<Refused>> =
+        LazyLock::new(|| [unsupported::cases(), references::unsupported()].into_iter().flatten().collect());
     &CASES
 }
 

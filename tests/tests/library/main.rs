@@ -3,6 +3,7 @@
 
 mod damage;
 mod laws;
+mod references;
 mod resume;
 mod round_trip;
 mod scale;

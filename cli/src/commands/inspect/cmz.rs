@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use cmz_codec::encoding::reference::Reference;
 use cmz_codec::{Archive, Result, registry};
 use cmz_format::{Component, Encoding, Escaped, VERSION};
 use serde_json::{Value, json};
@@ -36,6 +37,7 @@ pub(super) fn show(archive: &Archive, file: &Path, args: &Inspect) -> Result<Sho
         "generator": index.manifest().generator,
         "root": hex(index.root()),
         "source": archive.source().ok().map(|s| json!({"kind": s.kind, "len": s.len, "sha256": s.sha256})),
+        "bases": archive.bases().iter().map(|base| json!({"root": base.root, "source_sha256": base.sha256})).collect::<Vec<_>>(),
         "metadata": index.manifest().metadata,
         "dtypes": dtypes.iter().map(|(dtype, n, bytes)| json!({"dtype": dtype, "tensors": n, "bytes": bytes})).collect::<Vec<_>>(),
         "totals": totals.json(),
@@ -66,6 +68,10 @@ fn identity(archive: &Archive) -> String {
         VERSION.0,
         VERSION.1,
     );
+    for base in archive.bases() {
+        let source = base.sha256.as_deref().unwrap_or("-");
+        text.push_str(&format!("  needs base       {}, made from sha256 {source}\n", base.root));
+    }
     for (key, value) in &manifest.metadata {
         text.push_str(&format!("  metadata         {} = {}\n", Escaped(key), Escaped(value)));
     }
@@ -92,13 +98,17 @@ fn row(archive: &Archive, number: usize) -> Row {
     }
 }
 
-/// An encoding with the codecs that its streams may have.
+/// An encoding with the tensor that it refers to and the codecs that its streams may have.
 fn encoding(encoding: &Encoding) -> String {
+    let reference = Reference::parse(encoding).ok().flatten().map(|(reference, _)| match reference.base {
+        Some(_) => "base".to_owned(),
+        None => reference.tensor,
+    });
     let component = |(name, component): (&String, &Component)| match component {
         Component::Stream(codecs) => format!("{name}={}", codecs.join("|")),
         Component::Encoded(inner) => format!("{name}={}", self::encoding(inner)),
     };
-    let components: Vec<_> = encoding.components.iter().map(component).collect();
+    let components: Vec<_> = reference.into_iter().chain(encoding.components.iter().map(component)).collect();
     format!("{}({})", encoding.name, components.join(" "))
 }
 

@@ -5,17 +5,19 @@
 //!
 //! | tensor | type and shape | what |
 //! |---|---|---|
-//! | `g.luts` | U8 [R, 256] | R - 1 tables of codes, and the length of each symbol's code in bits |
-//! | `g.encoded_exponent` | U8 [n_bytes] | the codes of all elements, the most significant bit first |
-//! | `g.sign_mantissa` | U8 [n_elements] | sign (bit 7) and mantissa (bits 6 to 0) of each element |
-//! | `g.gaps` | U8 [320 a block] | for each 8 bytes of the stream, in 5 bits, where the first code begins in them |
+//! | `g.luts` | `U8 [R, 256]` | R - 1 tables of codes, and the length of each symbol's code in bits |
+//! | `g.encoded_exponent` | `U8 [n_bytes]` | the codes of all elements, the most significant bit first |
+//! | `g.sign_mantissa` | `U8 [n_elements]` | sign (bit 7) and mantissa (bits 6 to 0) of each element |
+//! | `g.gaps` | `U8 [320 a block]` | for each 8 bytes of the stream, in 5 bits, where the first code begins in them |
 //! | `g.output_positions` | U8, u32 LE each | the first element of each block of 4096 bytes, and the number of elements |
-//! | `g.split_positions` | I64 [n_matrices - 1] | where each matrix but the last ends, in elements |
+//! | `g.split_positions` | `I64 [n_matrices - 1]` | where each matrix but the last ends, in elements |
 //!
 //! Blocks can be decoded in any order, so that reading a part of a matrix decodes the blocks
 //! that hold it: memory is that of the output positions (4 bytes for 4096 of the stream) and
 //! of one block (about 70 kB) for each thread. Every block is decoded whole, and that its
-//! gaps, its output position and the end of the stream agree with its codes is checked.
+//! gaps, its output position and the end of the stream agree with its codes is checked. There
+//! are no checksums, though: damage that leaves as many codes in as many bits is not found, nor
+//! is any to signs and mantissas.
 //!
 //! Which matrices a group holds is in `config.json`; their shapes are nowhere, and come from
 //! the headers of the original checkpoint.

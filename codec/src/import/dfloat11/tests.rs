@@ -131,7 +131,8 @@ fn real_weights_come_back_through_a_cmz_file() {
     assert!(notes.is_empty(), "{notes:?}");
     for threads in [1, 3] {
         let (cmz, back) = (made.path("m.cmz"), made.path("back.safetensors"));
-        let options = CompressOptions { encode: Default::default(), threads, replace: true, verify: true };
+        let options =
+            CompressOptions { encode: Default::default(), threads, replace: true, verify: true, bases: Vec::new() };
         compress_source(&files[0], &cmz, &options, &()).unwrap();
         let archive = Archive::open(&cmz).unwrap();
         decompress(&archive, &back, &DecompressOptions { threads, replace: true }, &()).unwrap();

@@ -1,0 +1,115 @@
+//! Stored tensors: an array of streams, a reference to another tensor, or a difference
+//! from one.
+
+use cmz_format::{BlockHeader, Code, EncodedBlock, Error, Result, Tensor, crc32};
+
+use crate::Scratch;
+use crate::array::{StoredArray, element_of};
+use crate::encoding::Element;
+use crate::encoding::reference::{Operation, Reference, unit_len};
+use crate::stream::Level;
+
+/// How a tensor is stored, resolved against the registry.
+#[derive(Debug)]
+pub struct StoredTensor {
+    element: Element,
+    reference: Option<Reference>,
+    /// The elements, or their difference from the reference; none if they are the same.
+    array: Option<StoredArray>,
+}
+
+impl StoredTensor {
+    /// Looks up a tensor's encodings and codecs.
+    ///
+    /// # Errors
+    /// As [`StoredArray::of_tensor`].
+    pub fn of_tensor(tensor: &Tensor) -> Result<Self> {
+        let element = element_of(tensor);
+        let resolve = || match Reference::parse(&tensor.encoding)? {
+            None => Ok((None, Some(StoredArray::resolve(&tensor.encoding, element)?))),
+            Some((reference, difference)) => {
+                let array = difference.map(|encoding| StoredArray::resolve(encoding, element)).transpose()?;
+                Ok((Some(reference), array))
+            }
+        };
+        let (reference, array) = resolve().map_err(|e: Error| e.in_tensor(&tensor.name))?;
+        Ok(Self { element, reference, array })
+    }
+
+    /// The tensor that this one is told by, if there is one.
+    #[must_use]
+    pub fn reference(&self) -> Option<&Reference> {
+        self.reference.as_ref()
+    }
+
+    /// Encodes one block. `read_reference` gives the reference's bytes at the same place; it
+    /// is called only for a difference.
+    ///
+    /// # Errors
+    /// What `read_reference` returns.
+    pub fn encode_block(
+        &self,
+        data: &[u8],
+        level: Level,
+        scratch: &mut Scratch,
+        read_reference: impl FnOnce(&mut Scratch, &mut [u8]) -> Result<()>,
+    ) -> Result<EncodedBlock> {
+        let Some(array) = &self.array else {
+            return Ok(EncodedBlock {
+                decoded_len: data.len() as u32,
+                crc_decoded: crc32(data),
+                crc_stored: crc32(&[]),
+                ..EncodedBlock::default()
+            });
+        };
+        let Some(reference) = &self.reference else {
+            return Ok(array.encode_block(self.element, data, level, scratch));
+        };
+        let (mut base, mut difference) = (scratch.buffer(data.len()), scratch.buffer(data.len()));
+        let block = read_reference(scratch, &mut base).map(|()| {
+            difference.copy_from_slice(data);
+            reference.operation.take_difference(self.element, &mut difference, &base);
+            let block = array.encode_block(self.element, &difference, level, scratch);
+            EncodedBlock { crc_decoded: crc32(data), ..block }
+        });
+        scratch.recycle(difference);
+        scratch.recycle(base);
+        block
+    }
+
+    /// Decodes one block's payload into exactly `data`. `read_reference` gives the reference's
+    /// bytes at the same place; it is called if there is a reference.
+    ///
+    /// # Errors
+    /// As [`StoredArray::decode_block`], or what `read_reference` returns.
+    pub fn decode_block(
+        &self,
+        header: &BlockHeader,
+        payload: &[u8],
+        scratch: &mut Scratch,
+        data: &mut [u8],
+        read_reference: impl FnOnce(&mut Scratch, &mut [u8]) -> Result<()>,
+    ) -> Result<()> {
+        match &self.array {
+            Some(array) => array.decode_block(self.element, header, payload, scratch, data)?,
+            None if header.streams.is_empty() => return read_reference(scratch, data),
+            None => {
+                return Err(Error::new(
+                    Code::Malformed,
+                    format!("the block has {} streams, its encoding none", header.streams.len()),
+                ));
+            }
+        }
+        let Some(reference) = &self.reference else { return Ok(()) };
+        if reference.operation == Operation::Subtract && !data.len().is_multiple_of(unit_len(self.element)) {
+            return Err(Error::new(Code::Malformed, "the block does not hold whole elements"));
+        }
+        let mut base = scratch.buffer(data.len());
+        let read = read_reference(scratch, &mut base);
+        if read.is_ok() {
+            reference.operation.restore(self.element, data, &base);
+        }
+        scratch.recycle(base);
+        read
+    }
+}
