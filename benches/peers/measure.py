@@ -294,7 +294,7 @@ def describe(arguments):
         cpu = f"{fields.get('model name', cpu)}, family {fields.get('cpu family')}, model {fields.get('model')}"
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("zipnn", "openzl", "pcodec", "zstandard")]
     versions.append("zstd " + ".".join(map(str, zstandard.ZSTD_VERSION)))
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
     load = f"load {LOAD_BEFORE:.1f} before and {os.getloadavg()[0]:.1f} after"
     print(f"- {datetime.date.today()}, cmz at {commit}, best of {arguments.rounds} rounds, {load}")
     print(f"- {cpu}, {os.cpu_count()} cores; {platform.system()}, Python {platform.python_version()}")
