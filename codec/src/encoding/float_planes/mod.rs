@@ -10,8 +10,6 @@ use crate::stream::{Level, StreamError, Width};
 mod fused;
 mod planes;
 #[cfg(test)]
-mod speed;
-#[cfg(test)]
 mod tests;
 mod versions;
 
