@@ -82,7 +82,7 @@ struct EmuLaunch {
     dim3 block;
     unsigned shared_bytes;
 };
-extern __thread EmuThread *emu_current;
+extern __thread EmuThread *emu_cur;
 extern __thread const EmuLaunch *emu_current_launch;
 
 enum EmuOperation {
@@ -114,8 +114,8 @@ typedef void (*EmuEntry)(void **arguments);
 void emu_register(const char *name, EmuEntry entry, unsigned parameters, const unsigned *sizes);
 }
 
-#define threadIdx (emu_current->thread_index)
-#define blockIdx (emu_current->block_index)
+#define threadIdx (emu_cur->thread_index)
+#define blockIdx (emu_cur->block_index)
 #define blockDim (emu_current_launch->block)
 #define gridDim (emu_current_launch->grid)
 #define warpSize 32
@@ -160,23 +160,23 @@ template <class T> inline T shuffle(unsigned mask, T value, unsigned source_lane
     return from_bits<T>(emu_collective(EMU_SHUFFLE, mask, to_bits(value), source_lane));
 }
 // First lane of this lane's segment of `width` lanes.
-static inline unsigned segment(int width) { return emu_current->lane & ~(static_cast<unsigned>(width) - 1); }
+static inline unsigned segment(int width) { return emu_cur->lane & ~(static_cast<unsigned>(width) - 1); }
 }  // namespace emu
 
 template <class T> inline T __shfl_sync(unsigned mask, T value, int source, int width = 32) {
     return emu::shuffle(mask, value, emu::segment(width) | (static_cast<unsigned>(source) & (width - 1)));
 }
 template <class T> inline T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32) {
-    const unsigned lane = emu_current->lane;
+    const unsigned lane = emu_cur->lane;
     return emu::shuffle(mask, value, lane - emu::segment(width) >= delta ? lane - delta : lane);
 }
 template <class T> inline T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
-    const unsigned lane = emu_current->lane;
+    const unsigned lane = emu_cur->lane;
     const bool inside = lane - emu::segment(width) + delta < static_cast<unsigned>(width);
     return emu::shuffle(mask, value, inside ? lane + delta : lane);
 }
 template <class T> inline T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32) {
-    const unsigned lane = emu_current->lane;
+    const unsigned lane = emu_cur->lane;
     const unsigned partner = lane ^ static_cast<unsigned>(bits);
     // Lanes of later segments are out of reach; those of earlier ones are not (CUDA programming guide).
     const bool beyond = (partner & ~(static_cast<unsigned>(width) - 1)) > emu::segment(width);

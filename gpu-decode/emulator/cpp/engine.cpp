@@ -71,7 +71,7 @@ struct Worker {
 
 __thread Worker *worker;
 
-Fiber *self() { return reinterpret_cast<Fiber *>(emu_current); }
+Fiber *self() { return reinterpret_cast<Fiber *>(emu_cur); }
 
 template <class Visit> void for_each_lane(uint32_t mask, Visit visit) {
     for (; mask; mask &= mask - 1) visit(static_cast<unsigned>(__builtin_ctz(mask)));
@@ -279,7 +279,7 @@ void run_cta(uint3 index, const EmuLaunch &dimensions, EmuEntry entry, void **ar
     emu_current_launch = &dimensions;
     switch_fiber(worker->main, next_fiber());
     acquire(&worker->end_cell);
-    emu_current = nullptr;
+    emu_cur = nullptr;
 }
 
 }  // namespace emu
@@ -290,8 +290,8 @@ extern "C" {
 
 void emu_fail(const char *message) {
     fprintf(stderr, "cuda_emu: %s", message);
-    if (emu_current) {
-        const uint3 block = emu_current->block_index, thread = emu_current->thread_index;
+    if (emu_cur) {
+        const uint3 block = emu_cur->block_index, thread = emu_cur->thread_index;
         fprintf(stderr, " [block %u,%u,%u thread %u,%u,%u]", block.x, block.y, block.z, thread.x, thread.y, thread.z);
     }
     fputc('\n', stderr);

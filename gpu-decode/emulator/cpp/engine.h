@@ -50,7 +50,7 @@ struct AsyncCopy {
 };
 
 struct Fiber {
-    EmuThread thread;  // first, because emu_current points here
+    EmuThread thread;  // first, because emu_cur points here
     void *stack_pointer = nullptr;
 #ifdef EMU_USES_UCONTEXT
     ucontext_t context;
@@ -64,7 +64,7 @@ struct Fiber {
     std::vector<AsyncCopy> copies;
     unsigned committed_groups = 0;
 };
-static_assert(offsetof(Fiber, thread) == 0, "emu_current is cast to the fiber");
+static_assert(offsetof(Fiber, thread) == 0, "emu_cur is cast to the fiber");
 
 // Makes the calling OS thread's own stack known as a fiber.
 void adopt_thread(Fiber &fiber);

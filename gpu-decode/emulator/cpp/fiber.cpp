@@ -17,7 +17,7 @@ void __tsan_read_range(void *, unsigned long) __attribute__((weak));
 void __tsan_write_range(void *, unsigned long) __attribute__((weak));
 }
 
-__thread EmuThread *emu_current;
+__thread EmuThread *emu_cur;
 __thread const EmuLaunch *emu_current_launch;
 
 #ifndef EMU_USES_UCONTEXT
@@ -94,7 +94,7 @@ void make_fiber(Fiber &fiber, void (*main)()) {
 }
 
 void switch_fiber(Fiber &from, Fiber &to) {
-    emu_current = &to.thread;
+    emu_cur = &to.thread;
     if (__sanitizer_start_switch_fiber) __sanitizer_start_switch_fiber(&from.asan_fake_stack, to.stack, to.stack_bytes);
     if (__tsan_switch_to_fiber) __tsan_switch_to_fiber(to.tsan_fiber, TSAN_NO_SYNC);
 #ifdef EMU_USES_UCONTEXT
