@@ -20,6 +20,10 @@ const UNSAFE: &[&str] = &[
     "codec/src/stream/tiered/prefetch.rs",
     "codec/tests/steady_state.rs",
     "format-spec/tests/allocation.rs",
+    "gpu-decode/emulator/src/lib.rs",
+    "gpu-decode/emulator/tests/detections.rs",
+    "gpu-decode/emulator/tests/driver.rs",
+    "gpu-decode/emulator/tests/kernels.rs",
     "gpu-decode/src/device.rs",
     "tests/tests/allocation.rs",
 ];
