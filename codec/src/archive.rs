@@ -13,6 +13,8 @@ use crate::open::{OpenOptions, Verify};
 use crate::tensor::StoredTensor;
 use crate::{Scratch, lock, pipeline};
 
+mod device;
+
 /// An open `.cmz` file. It can be read from several threads at once.
 ///
 /// ```no_run
@@ -181,7 +183,13 @@ impl Archive {
     }
 
     /// Where rows lie in the decoded tensor, in bytes.
-    fn row_bytes(&self, tensor: usize, rows: Range<u64>) -> Result<Range<u64>> {
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] if there are no such rows, or they do not end on whole bytes.
+    ///
+    /// # Panics
+    /// If there is no such tensor.
+    pub fn row_bytes(&self, tensor: usize, rows: Range<u64>) -> Result<Range<u64>> {
         let invalid = |why: String| Error::new(Code::InvalidArgument, why);
         let shape = &self.tensors()[tensor].shape;
         let Some(&count) = shape.first() else {
@@ -472,7 +480,11 @@ impl Archive {
 
     /// Bytes that every block of a tensor but the last decodes to. The table says so even of
     /// an element type that this version does not know; 1 if there is no block.
-    fn block_len(&self, tensor: usize) -> u64 {
+    ///
+    /// # Panics
+    /// If there is no such tensor.
+    #[must_use]
+    pub fn block_len(&self, tensor: usize) -> u64 {
         let first = self.index.table()[self.index.tensor_blocks(tensor).data.clone()].first();
         first.map_or(1, |record| u64::from(record.decoded_len))
     }
@@ -622,7 +634,12 @@ impl Archive {
         }
     }
 
-    fn in_block(&self, error: Error, tensor: usize, ordinal: usize) -> Error {
+    /// Says of an error which tensor and block it concerns.
+    ///
+    /// # Panics
+    /// If there is no such block.
+    #[must_use]
+    pub fn in_block(&self, error: Error, tensor: usize, ordinal: usize) -> Error {
         let record = self.record(tensor, ordinal);
         self.in_file(error.in_tensor(&self.tensors()[tensor].name).in_block(ordinal as u64).at(record.offset))
     }

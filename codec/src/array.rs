@@ -9,6 +9,7 @@ use cmz_format::{
 };
 
 use crate::Scratch;
+use crate::device::{DeviceBlock, DeviceComponent};
 use crate::encoding::{Array, Element, Encoding, MAX_COMPONENTS, StreamRef};
 use crate::registry;
 use crate::stream::{Level, StreamCodec, StreamError, Width};
@@ -231,8 +232,49 @@ impl StoredArray {
         scratch: &mut Scratch,
         data: &mut [u8],
     ) -> Result<()> {
+        let mut streams = self.permitted_streams(header, payload)?;
+        let array = Array { element, byte_len: data.len() };
+        streams.reverse();
+        self.decode(array, &mut streams, scratch, data).map_err(|e| Error::new(Code::BadStream, e.to_string()))
+    }
+
+    /// How a device can decode one block; `None` if only the CPU can.
+    ///
+    /// # Errors
+    /// As [`Self::decode_block`].
+    pub fn device_block<'a>(
+        &self,
+        element: Element,
+        header: &BlockHeader,
+        payload: &'a [u8],
+    ) -> Result<Option<DeviceBlock<'a>>> {
+        let streams = self.permitted_streams(header, payload)?;
+        let array = Array { element, byte_len: header.decoded_len as usize };
+        let defined = self.encoding.components(array);
+        let defined = defined.ok_or_else(|| Error::new(Code::BadStream, StreamError::Length.to_string()))?;
+        let Some(join) = self.encoding.device_join(element) else { return Ok(None) };
+        let mut components = ArrayVec::new();
+        for ((component, stored), (id, stream)) in defined.iter().zip(&self.components).zip(streams) {
+            let (StoredComponent::Stream(codecs), Element::Symbol(width)) = (stored, component.array.element) else {
+                return Ok(None);
+            };
+            let codec = *codecs.iter().find(|codec| codec.id() == id).expect("the streams are permitted ones");
+            let form = codec
+                .device_form(stream, width, component.array.byte_len / width.bytes())
+                .map_err(|e| Error::new(Code::BadStream, e.to_string()))?;
+            components.push(DeviceComponent { codec, width, stream, form });
+        }
+        Ok(Some(DeviceBlock { join, elements: array.byte_len / join.element_len(), components }))
+    }
+
+    /// The streams of a block, which are those that the manifest permits.
+    fn permitted_streams<'a>(
+        &self,
+        header: &BlockHeader,
+        payload: &'a [u8],
+    ) -> Result<ArrayVec<StreamRef<'a>, MAX_STREAMS>> {
         let bytes = header.split(payload)?;
-        let mut streams: ArrayVec<StreamRef<'_>, MAX_STREAMS> =
+        let streams: ArrayVec<StreamRef<'_>, MAX_STREAMS> =
             header.streams.iter().zip(bytes).map(|(entry, bytes)| (entry.codec, bytes)).collect();
         let mut permitted = 0;
         self.check_streams(&streams, &mut permitted)?;
@@ -242,9 +284,7 @@ impl StoredArray {
                 format!("the block has {} streams, its encoding needs {permitted}", streams.len()),
             ));
         }
-        let array = Array { element, byte_len: data.len() };
-        streams.reverse();
-        self.decode(array, &mut streams, scratch, data).map_err(|e| Error::new(Code::BadStream, e.to_string()))
+        Ok(streams)
     }
 
     fn check_streams(&self, streams: &[StreamRef<'_>], next: &mut usize) -> Result<()> {

@@ -7,6 +7,7 @@ pub mod array;
 pub mod checkpoint;
 pub mod choose;
 pub mod convert;
+pub mod device;
 pub mod encoding;
 pub mod import;
 pub mod io;

@@ -32,8 +32,8 @@ pub struct EncodingEntry {
     pub fast: bool,
     /// Its specification, in Markdown.
     pub spec: &'static str,
-    /// Name of its CUDA kernel, if it has one.
-    pub cuda_kernel: Option<&'static str>,
+    /// Whether the codecs' CUDA kernels join its components.
+    pub cuda: bool,
 }
 
 /// An encoding that tells a tensor by what sets it apart from another one.
@@ -68,7 +68,7 @@ macro_rules! registry {
             since: $encoding_since,
             fast: $fast,
             spec: include_str!(concat!("encoding/", stringify!($encoding), "/SPEC.md")),
-            cuda_kernel: $encoding_cuda,
+            cuda: $encoding_cuda,
         },)*];
 
         /// Every encoding that refers to another tensor: of a whole tensor only.
@@ -82,17 +82,17 @@ macro_rules! registry {
 
 registry! {
     streams {
-        raw::Raw, since (0, 1), fast Some(100), cuda None;
+        raw::Raw, since (0, 1), fast Some(100), cuda Some("cmz_direct");
         zstd::Zstd, since (0, 1), fast Some(115), cuda None;
-        tiered::Tiered, since (0, 1), fast Some(100), cuda None;
-        bitpack::Bitpack, since (0, 1), fast Some(100), cuda None;
-        huffman::Huffman, since (0, 1), fast None, cuda None;
-        rans::Rans, since (0, 1), fast Some(110), cuda None;
+        tiered::Tiered, since (0, 1), fast Some(100), cuda Some("cmz_tiered");
+        bitpack::Bitpack, since (0, 1), fast Some(100), cuda Some("cmz_direct");
+        huffman::Huffman, since (0, 1), fast None, cuda Some("cmz_huffman");
+        rans::Rans, since (0, 1), fast Some(110), cuda Some("cmz_rans");
     }
     encodings {
-        plain::Plain, since (0, 1), fast true, cuda None;
-        float_planes::FloatPlanes, since (0, 1), fast true, cuda None;
-        float_joint::FloatJoint, since (0, 1), fast false, cuda None;
+        plain::Plain, since (0, 1), fast true, cuda true;
+        float_planes::FloatPlanes, since (0, 1), fast true, cuda true;
+        float_joint::FloatJoint, since (0, 1), fast false, cuda true;
     }
     references {
         SameAs, since (0, 1);

@@ -5,6 +5,7 @@ use cmz_format::{BlockHeader, Code, EncodedBlock, Error, Result, Tensor, crc32};
 
 use crate::Scratch;
 use crate::array::{StoredArray, element_of};
+use crate::device::DeviceBlock;
 use crate::encoding::Element;
 use crate::encoding::reference::{Operation, Reference, unit_len};
 use crate::stream::Level;
@@ -75,6 +76,17 @@ impl StoredTensor {
         scratch.recycle(difference);
         scratch.recycle(base);
         block
+    }
+
+    /// How a device can decode one block; `None` if only the CPU can, as where there is a reference.
+    ///
+    /// # Errors
+    /// As [`StoredArray::device_block`].
+    pub fn device_block<'a>(&self, header: &BlockHeader, payload: &'a [u8]) -> Result<Option<DeviceBlock<'a>>> {
+        match (&self.reference, &self.array) {
+            (None, Some(array)) => array.device_block(self.element, header, payload),
+            _ => Ok(None),
+        }
     }
 
     /// Decodes one block's payload into exactly `data`. `read_reference` gives the reference's

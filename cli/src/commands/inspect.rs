@@ -138,7 +138,7 @@ fn codecs(report: &mut Report) {
             "-".to_owned(),
             name,
             version(entry.since),
-            cuda(entry.cuda_kernel),
+            cuda(entry.cuda.then_some("joined")),
             about(entry.spec),
         ]
     });
@@ -149,9 +149,9 @@ fn codecs(report: &mut Report) {
     let rows: Vec<_> = streams.chain(encodings).chain(references).collect();
     report.text.push_str(&text::table(&["kind", "id", "name", "since", "cuda", "what"], &[1], &rows));
     let stream_json = |entry: &registry::StreamEntry| json!({"id": entry.codec.id(), "name": entry.codec.name(), "since": version(entry.since), "cuda_kernel": entry.cuda_kernel});
-    let encoding_json = |entry: &registry::EncodingEntry| json!({"name": entry.encoding.name(), "since": version(entry.since), "cuda_kernel": entry.cuda_kernel});
+    let encoding_json = |entry: &registry::EncodingEntry| json!({"name": entry.encoding.name(), "since": version(entry.since), "cuda": entry.cuda});
     report.json.insert("streams".to_owned(), registry::STREAMS.iter().map(stream_json).collect());
-    let reference_json = |entry: &registry::ReferenceEntry| json!({"name": entry.operation.name(), "since": version(entry.since), "cuda_kernel": null});
+    let reference_json = |entry: &registry::ReferenceEntry| json!({"name": entry.operation.name(), "since": version(entry.since), "cuda": false});
     let encodings = registry::ENCODINGS.iter().map(encoding_json);
     let encodings = encodings.chain(registry::REFERENCES.iter().map(reference_json));
     report.json.insert("encodings".to_owned(), encodings.collect());

@@ -10,6 +10,7 @@ use arrayvec::ArrayVec;
 use cmz_format::Dtype;
 
 use crate::Scratch;
+use crate::device::DeviceJoin;
 use crate::stream::{Level, StreamError, Width};
 
 pub mod float_joint;
@@ -77,6 +78,12 @@ pub trait Encoding: fmt::Debug + Send + Sync {
 
     /// Puts `data` together from `components`: the inverse of [`Self::split`].
     fn join(&self, array: Array, components: &[&[u8]], data: &mut [u8]);
+
+    /// How a device joins the components of elements of this kind; `None` if only the CPU can.
+    fn device_join(&self, element: Element) -> Option<DeviceJoin> {
+        let _ = element;
+        None
+    }
 
     /// Decodes streams and joins them in one pass, where this encoding has a faster way
     /// for the codecs at hand. The result is the same bit for bit.

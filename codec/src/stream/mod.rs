@@ -9,6 +9,7 @@ use std::fmt;
 pub use histogram::Histogram;
 
 use crate::Scratch;
+use crate::device::DeviceForm;
 
 pub mod bitpack;
 mod counter;
@@ -116,6 +117,16 @@ pub trait StreamCodec: fmt::Debug + Send + Sync {
     /// outside its arguments.
     fn decode(&self, stream: &[u8], width: Width, scratch: &mut Scratch, symbols: &mut [u8])
     -> Result<(), StreamError>;
+
+    /// How a device reads `stream`, the code of `symbols` symbols; `None` if only the CPU can. Checks whatever the device
+    /// relies on, which is not all that [`Self::decode`] checks.
+    ///
+    /// # Errors
+    /// If `stream` is not the code of so many symbols of this width.
+    fn device_form(&self, stream: &[u8], width: Width, symbols: usize) -> Result<Option<DeviceForm>, StreamError> {
+        let _ = (stream, width, symbols);
+        Ok(None)
+    }
 
     /// The slow, obvious decoder, which every other path is compared with.
     ///

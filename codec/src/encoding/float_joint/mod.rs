@@ -4,6 +4,7 @@
 use cmz_format::Dtype;
 
 use super::{Array, Component, Components, Element, Encoding};
+use crate::device::DeviceJoin;
 use crate::stream::Width;
 
 /// The `float_joint` encoding.
@@ -51,6 +52,16 @@ impl Encoding for FloatJoint {
                 let planes = (0..len - 2).rev().map(|i| (MANTISSA[i], 8, n));
                 Some(top.into_iter().chain(planes).map(component).collect())
             }
+        }
+    }
+
+    fn device_join(&self, element: Element) -> Option<DeviceJoin> {
+        match Layout::of(element)? {
+            Layout::Whole => Some(DeviceJoin::Bytes),
+            Layout::Split { len: 2, low: 5 } => Some(DeviceJoin::JointBf16),
+            Layout::Split { len: 2, .. } => Some(DeviceJoin::JointF16),
+            Layout::Split { len: 4, .. } => Some(DeviceJoin::JointF32),
+            Layout::Split { .. } => None,
         }
     }
 

@@ -4,6 +4,7 @@ use cmz_format::Dtype;
 
 use super::{Array, Component, Components, Element, Encoding, StreamRef};
 use crate::Scratch;
+use crate::device::DeviceJoin;
 use crate::stream::tiered::Path;
 use crate::stream::{Level, StreamError, Width};
 
@@ -113,6 +114,17 @@ impl Encoding for FloatPlanes {
     fn join(&self, array: Array, components: &[&[u8]], data: &mut [u8]) {
         let layout = Layout::of(array.element).expect("components() gave this array components");
         Version::best().join(layout, components, data);
+    }
+
+    fn device_join(&self, element: Element) -> Option<DeviceJoin> {
+        match Layout::of(element)? {
+            Layout::Bytes(2) => Some(DeviceJoin::Bf16),
+            Layout::Bytes(4) => Some(DeviceJoin::F32),
+            Layout::Half => Some(DeviceJoin::F16),
+            Layout::Byte { mantissa: 2 } => Some(DeviceJoin::F8E5M2),
+            Layout::Byte { mantissa: 3 } => Some(DeviceJoin::F8E4M3),
+            Layout::Bytes(_) | Layout::Byte { .. } => None,
+        }
     }
 
     fn decode_fused(

@@ -1,6 +1,7 @@
 //! `plain`: the elements themselves. See `SPEC.md` in this folder.
 
 use super::{Array, Component, Components, Element, Encoding};
+use crate::device::DeviceJoin;
 use crate::stream::Width;
 
 /// The `plain` encoding.
@@ -27,5 +28,9 @@ impl Encoding for Plain {
 
     fn join(&self, _: Array, components: &[&[u8]], data: &mut [u8]) {
         data.copy_from_slice(components[0]);
+    }
+
+    fn device_join(&self, element: Element) -> Option<DeviceJoin> {
+        matches!(element, Element::Dtype(_) | Element::Opaque).then_some(DeviceJoin::Bytes)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Histogram, Level, StreamCodec, StreamError, Width};
 use crate::Scratch;
+use crate::device::DeviceForm;
 
 mod groups;
 mod naive;
@@ -40,6 +41,11 @@ impl StreamCodec for Bitpack {
         check(stream, width, symbols.len())?;
         groups::unpack(stream, width, symbols);
         Ok(())
+    }
+
+    fn device_form(&self, stream: &[u8], width: Width, symbols: usize) -> Result<Option<DeviceForm>, StreamError> {
+        check(stream, width, symbols * width.bytes())?;
+        Ok(Some(DeviceForm::Indexed { stride: width.bits() }))
     }
 
     fn decode_naive(&self, stream: &[u8], width: Width, symbols: &mut [u8]) -> Result<(), StreamError> {

@@ -2,11 +2,13 @@
 
 use super::{Histogram, Level, StreamCodec, StreamError, Width};
 use crate::Scratch;
+use crate::device::DeviceForm;
 
 #[cfg(target_arch = "x86_64")]
 mod bmi2;
 mod code;
 mod decode;
+mod device;
 mod encode;
 mod header;
 mod naive;
@@ -63,6 +65,10 @@ impl StreamCodec for Huffman {
         symbols: &mut [u8],
     ) -> Result<(), StreamError> {
         decode::decode(stream, width, scratch, symbols)
+    }
+
+    fn device_form(&self, stream: &[u8], width: Width, symbols: usize) -> Result<Option<DeviceForm>, StreamError> {
+        device::form(stream, width, symbols)
     }
 
     fn decode_naive(&self, stream: &[u8], width: Width, symbols: &mut [u8]) -> Result<(), StreamError> {

@@ -3,8 +3,10 @@
 
 use super::{Histogram, Level, StreamCodec, StreamError, Width};
 use crate::Scratch;
+use crate::device::DeviceForm;
 
 mod decode;
+mod device;
 mod encode;
 mod header;
 mod model;
@@ -66,6 +68,10 @@ impl StreamCodec for Rans {
         symbols: &mut [u8],
     ) -> Result<(), StreamError> {
         decode::decode(stream, width, scratch, symbols)
+    }
+
+    fn device_form(&self, stream: &[u8], width: Width, symbols: usize) -> Result<Option<DeviceForm>, StreamError> {
+        device::form(stream, width, symbols)
     }
 
     fn decode_naive(&self, stream: &[u8], width: Width, symbols: &mut [u8]) -> Result<(), StreamError> {

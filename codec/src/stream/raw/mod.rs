@@ -2,6 +2,7 @@
 
 use super::{Histogram, Level, StreamCodec, StreamError, Width};
 use crate::Scratch;
+use crate::device::DeviceForm;
 
 /// The `raw` stream codec.
 #[derive(Debug)]
@@ -30,6 +31,14 @@ impl StreamCodec for Raw {
 
     fn decode(&self, stream: &[u8], width: Width, _: &mut Scratch, symbols: &mut [u8]) -> Result<(), StreamError> {
         self.decode_naive(stream, width, symbols)
+    }
+
+    fn device_form(&self, stream: &[u8], width: Width, symbols: usize) -> Result<Option<DeviceForm>, StreamError> {
+        if stream.len() != symbols * width.bytes() {
+            return Err(StreamError::Length);
+        }
+        check_width(stream, width)?;
+        Ok(Some(DeviceForm::Indexed { stride: 8 * width.bytes() as u8 }))
     }
 
     fn decode_naive(&self, stream: &[u8], width: Width, symbols: &mut [u8]) -> Result<(), StreamError> {

@@ -7,12 +7,14 @@
 
 use super::{Histogram, Level, StreamCodec, StreamError, Width};
 use crate::Scratch;
+use crate::device::DeviceForm;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod decode;
+mod device;
 mod encode;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod feature_kernel;
@@ -81,6 +83,10 @@ impl StreamCodec for Tiered {
         symbols: &mut [u8],
     ) -> Result<(), StreamError> {
         Path::best().decode(stream, width, scratch, symbols)
+    }
+
+    fn device_form(&self, stream: &[u8], width: Width, symbols: usize) -> Result<Option<DeviceForm>, StreamError> {
+        device::form(stream, width, symbols)
     }
 
     fn decode_naive(&self, stream: &[u8], width: Width, symbols: &mut [u8]) -> Result<(), StreamError> {
