@@ -8,12 +8,13 @@ Comments in the sources say what to weigh with:
     // elements: 4096                    what a warp decodes
     // phase: main, 16/4                 from here on, instructions in loops run 16/4 times, others once
     // phase: slow, 0, 0                 the same, and others 0 times
-    // phase: end                        from here on nothing is counted
+    // phase: end                        from here on no phase
 
-A phase reaches to the next such comment of its file. An instruction that comes of inlined functions belongs to the
-outermost source line that lies in a phase: to the call's phase, not to that of the function's text. Only what convergent
-warps reach is counted. Trips are of a loop's body as compiled (16 turns unrolled by 4: 4 trips), and measured averages
-where they depend on the data. Nested loops are not told apart.
+A phase reaches to the next such comment of its file. An instruction that comes of inlined functions has a chain of source
+lines, from the function's own to the kernel's; it belongs to the first that lies in a phase, and counts nothing where any of
+them lies in a phase of weight 0: so one case of a switch can be chosen. Only what convergent warps reach is counted.
+Trips are of a loop's body as compiled (16 turns unrolled by 4: 4 trips), and measured averages where they depend on the
+data. Nested loops are not told apart.
 """
 
 import bisect
@@ -212,12 +213,12 @@ def count(text, kernel, verbose=False):
         if block not in reached:
             unweighed['only for diverged warps'] += 1
             continue
-        found = (marks.phase(*line) for line in reversed(instruction.lines))
-        phase = next((phase for phase in found if phase), None)
-        if phase is None:
-            unweighed['outside all phases'] += 1
+        chain = [phase for phase in (marks.phase(*line) for line in instruction.lines) if phase]
+        weights = [phase.trips if block in in_loop else phase.straight for phase in chain]
+        if not chain or not all(weights):
+            unweighed['of weight 0' if chain else 'outside all phases'] += 1
             continue
-        weight = phase.trips if block in in_loop else phase.straight
+        phase, weight = chain[0], weights[0]
         counts = phases.setdefault(phase.name, collections.Counter())
         counts[pipe(instruction.opcode)] += weight
         if pipe(instruction.opcode) in MEMORY:
