@@ -17,6 +17,9 @@ for order in forward reverse random; do
     done
 done
 
+step "fibers as on machines other than x86-64"
+CMZ_EMU_UCONTEXT=1 cargo test --quiet --locked --package cmz-gpu-emulator --tests
+
 # Instruments the kernels and runs the tests with the sanitizer's libraries loaded first. cargo itself runs without.
 sanitized() { # names for -fsanitize, libraries
     local libraries="" target
