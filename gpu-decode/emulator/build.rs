@@ -70,7 +70,9 @@ fn main() {
     }
     let library = link(&compiler, objects, sanitize);
 
+    let names: Vec<&str> = kernels.iter().map(|kernel| kernel.name.as_str()).collect();
     println!("cargo:rustc-env=CMZ_FAKE_CUDA={}", library.display());
+    println!("cargo:rustc-env=CMZ_KERNELS={}", names.join(" "));
     for path in list::INCLUDE.iter().map(|folder| root.join(folder)).chain(kernels.into_iter().map(|k| k.source)) {
         println!("cargo:rerun-if-changed={}", path.display());
     }

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::{env, fs};
 
 use crate::list;
-use crate::tool::{Nvcc, output};
+use crate::tool::{Nvcc, VIRTUAL, output};
 
 /// The architecture that is counted.
 const ARCHITECTURE: &str = "sm_90";
@@ -22,7 +22,9 @@ pub(crate) fn count(root: &Path, name: Option<&str>) -> Result<(), String> {
     fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     for kernel in kernels {
         let cubin = folder.join(&kernel.name).with_extension("cubin");
-        nvcc.compile(root, &kernel, &["-cubin", "-lineinfo", "-arch", ARCHITECTURE], &cubin)?;
+        // From the virtual architecture, as a driver makes it of the PTX.
+        let gencode = format!("-gencode=arch={VIRTUAL},code={ARCHITECTURE}");
+        nvcc.compile(root, &kernel, &["-cubin", "-lineinfo", &gencode], &cubin)?;
         let nvdisasm = env::var("CMZ_NVDISASM").unwrap_or_else(|_| "nvdisasm".to_owned());
         let disassembly = output(Command::new(nvdisasm).args(["-c", "-gi"]).arg(&cubin))?;
         let text = cubin.with_extension("sass");

@@ -8,6 +8,8 @@ use crate::list::{INCLUDE, Kernel};
 
 /// The compiler whose PTX is checked in: another one writes other text.
 const RELEASE: &str = "V13.0.88";
+/// What the kernels are compiled for: the oldest architecture that they run on. Drivers assemble it for newer ones.
+pub(crate) const VIRTUAL: &str = "compute_75";
 /// Options of every compilation.
 const OPTIONS: &[&str] = &["-O3", "-std=c++17", "-Werror", "all-warnings"];
 

@@ -17,7 +17,6 @@ struct Function {
     int most_dynamic_shared = 48 * 1024;  // more must be asked for by cuFuncSetAttribute
 };
 
-constexpr size_t DEVICE_BYTES = 8ull << 30;
 int context_token;
 thread_local void *current_context;
 
@@ -147,11 +146,6 @@ CUDA_API cuDeviceGetUuid_v2(char *uuid, int device) { return cuDeviceGetUuid(uui
 
 CUDA_API cuDeviceTotalMem_v2(size_t *bytes, int) {
     *bytes = DEVICE_BYTES;
-    return SUCCESS;
-}
-
-CUDA_API cuMemGetInfo_v2(size_t *unused, size_t *total) {
-    *unused = *total = DEVICE_BYTES;
     return SUCCESS;
 }
 

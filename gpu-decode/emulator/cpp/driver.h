@@ -40,6 +40,8 @@ enum Result {
 
 namespace emu {
 
+constexpr size_t DEVICE_BYTES = 2ull << 30;  // a test that wants more is told that there is none
+
 typedef std::function<void()> Work;
 struct Stream;
 // How many works of each stream of a capture are known to come before a point.

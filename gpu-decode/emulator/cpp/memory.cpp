@@ -19,6 +19,12 @@ Allocations &pinned_memory() {
     return *allocations;
 }
 
+size_t device_bytes_used() {
+    size_t used = 0;
+    for (const auto &[address, bytes] : device_memory()) used += bytes;
+    return used;
+}
+
 void *host(DevicePointer address) { return reinterpret_cast<void *>(address); }
 DevicePointer address_of(const void *memory) { return reinterpret_cast<DevicePointer>(memory); }
 
@@ -44,7 +50,8 @@ void expect_inside(const Allocations &allocations, DevicePointer address, size_t
 // Poisoned, and no larger than asked for, so that AddressSanitizer sees the first byte beyond.
 Result allocate(Allocations &allocations, DevicePointer *address, size_t bytes) {
     if (!has_context()) return INVALID_CONTEXT;
-    if (allocation_is_to_fail()) return OUT_OF_MEMORY;
+    if (allocation_is_to_fail() || bytes > DEVICE_BYTES) return OUT_OF_MEMORY;
+    if (&allocations == &device_memory() && bytes > DEVICE_BYTES - device_bytes_used()) return OUT_OF_MEMORY;
     void *memory;
     if (posix_memalign(&memory, 256, bytes)) return OUT_OF_MEMORY;
     memset(memory, UNWRITTEN, bytes);
@@ -91,6 +98,13 @@ Result run_now(Work work) {
 }  // namespace
 
 // ---- allocations ----------------------------------------------------------------------------------------------------------
+
+CUDA_API cuMemGetInfo_v2(size_t *unused, size_t *total) {
+    Locked lock;
+    *unused = DEVICE_BYTES - device_bytes_used();
+    *total = DEVICE_BYTES;
+    return SUCCESS;
+}
 
 CUDA_API cuMemAlloc_v2(DevicePointer *address, size_t bytes) {
     Locked lock;

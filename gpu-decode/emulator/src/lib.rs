@@ -84,6 +84,11 @@ pub fn install_fake_driver() {
     library();
 }
 
+/// The kernels of gpu-decode/kernels/list.txt.
+pub fn kernels() -> impl Iterator<Item = &'static str> {
+    env!("CMZ_KERNELS").split_whitespace()
+}
+
 /// Bytes of each parameter of a kernel; none when there is no such kernel.
 pub fn parameter_bytes(kernel: &str) -> Option<Vec<u32>> {
     let name = CString::new(kernel).ok()?;

@@ -147,6 +147,8 @@ fn allocations_fail_when_asked_to() {
     fail_allocation(2);
     let results: Vec<_> = (0..3).map(|_| stream.alloc_zeros::<u8>(10).err()).collect();
     assert_eq!(results, [None, Some(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)), None]);
+    // SAFETY: there is no allocation.
+    assert!(unsafe { stream.alloc::<u8>(1 << 40) }.is_err(), "a terabyte");
     fail_allocation(1);
     // SAFETY: nothing is read from it.
     assert!(unsafe { context().alloc_pinned::<u8>(10) }.is_err());

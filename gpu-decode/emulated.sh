@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# The GPU code on a machine without a GPU: kernels and host code on the emulator, in every order and under sanitizers;
+# and the checked-in PTX against its sources. Needs Rust and g++; the PTX also Python and its package index.
+#     CMZ_NVCC      the nvcc to check the PTX with, when it is already there
+#     CMZ_NO_NVCC   set: leaves the check of the PTX out
+set -euo pipefail
+cd "$(dirname "$0")/.."
+packages=(--package cmz-gpu-emulator --package cmz-gpu-decode)
+
+step() { printf '\n== %s\n' "$*"; }
+
+step "every order of threads, streams lazy and eager"
+for order in forward reverse random; do
+    for stream in lazy eager; do
+        echo "$order, $stream"
+        CUDA_EMU_ORDER=$order CUDA_EMU_STREAM=$stream cargo test --quiet --locked "${packages[@]}" --tests
+    done
+done
+
+step "fibers as on machines other than x86-64"
+CMZ_EMU_UCONTEXT=1 cargo test --quiet --locked --package cmz-gpu-emulator --tests
+
+# Instruments the kernels and runs the tests with the sanitizer's libraries loaded first. cargo itself runs without.
+sanitized() { # names for -fsanitize, libraries
+    local libraries="" target
+    for library in $2; do libraries+="$(g++ -print-file-name="$library"):"; done
+    target=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+    env "CARGO_TARGET_${target}_RUNNER=env LD_PRELOAD=${libraries%:}" CMZ_EMU_SANITIZE="$1" \
+        cargo test --quiet --locked "${packages[@]}" --tests
+}
+
+step "out of bounds, misaligned, undefined"
+# Leaks: the emulator keeps its stacks and tables on purpose.
+ASAN_OPTIONS=detect_leaks=0 sanitized address,undefined "libasan.so libubsan.so"
+
+step "data races"
+# Only kernels are instrumented: of Rust code the sanitizer would not see the synchronisation.
+TSAN_OPTIONS="exitcode=66 ignore_noninstrumented_modules=1" sanitized thread libtsan.so
+
+if [ "${CMZ_NO_NVCC:-}" ]; then
+    step "PTX: not checked, CMZ_NO_NVCC is set"
+    exit
+fi
+step "PTX"
+if [ -z "${CMZ_NVCC:-}" ]; then
+    exports=$(sh xtask/get-nvcc.sh target/nvcc --old-ptxas) || {
+        echo "nvcc could not be installed: set CMZ_NVCC to nvcc 13.0.88, or CMZ_NO_NVCC to leave this check out" >&2
+        exit 1
+    }
+    eval "$exports"
+fi
+cargo xtask kernels --check
