@@ -9,7 +9,7 @@ use cmz_format::{
 };
 
 use crate::Scratch;
-use crate::device::{DeviceBlock, DeviceComponent};
+use crate::device::{DeviceBlock, DeviceComponent, DeviceJoin};
 use crate::encoding::{Array, Element, Encoding, MAX_COMPONENTS, StreamRef};
 use crate::registry;
 use crate::stream::{Level, StreamCodec, StreamError, Width};
@@ -249,6 +249,12 @@ impl StoredArray {
         self.decode(array, &mut streams, scratch, data).map_err(|e| Error::new(Code::BadStream, e.to_string()))
     }
 
+    /// How a device joins the components; `None` if only the CPU can.
+    #[must_use]
+    pub fn device_join(&self, element: Element) -> Option<DeviceJoin> {
+        self.encoding.device_join(element)
+    }
+
     /// How a device can decode one block; `None` if only the CPU can.
     ///
     /// # Errors
@@ -263,7 +269,7 @@ impl StoredArray {
         let array = Array { element, byte_len: header.decoded_len as usize };
         let defined = self.encoding.components(array);
         let defined = defined.ok_or_else(|| Error::new(Code::BadStream, StreamError::Length.to_string()))?;
-        let Some(join) = self.encoding.device_join(element) else { return Ok(None) };
+        let Some(join) = self.device_join(element) else { return Ok(None) };
         let mut components = ArrayVec::new();
         for ((component, stored), (id, stream)) in defined.iter().zip(&self.components).zip(streams) {
             let (StoredComponent::Stream(codecs), Element::Symbol(width)) = (stored, component.array.element) else {

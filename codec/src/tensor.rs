@@ -4,7 +4,7 @@
 use cmz_format::{BlockHeader, Code, EncodedBlock, Error, Result, Tensor, crc32};
 
 use crate::Scratch;
-use crate::array::{StoredArray, element_of};
+use crate::array::{StoredArray, StoredComponent, element_of};
 use crate::device::DeviceBlock;
 use crate::encoding::Element;
 use crate::encoding::reference::{Operation, Reference, unit_len};
@@ -43,10 +43,10 @@ impl StoredTensor {
         self.reference.as_ref()
     }
 
-    /// How the elements, or their difference from the reference, are stored; `None` if they are those of the reference.
-    #[must_use]
-    pub fn array(&self) -> Option<&StoredArray> {
-        self.array.as_ref()
+    /// The components that a device joins to the elements; `None` if it cannot.
+    pub(crate) fn device_components(&self) -> Option<&[StoredComponent]> {
+        let array = self.array.as_ref().filter(|_| self.reference.is_none())?;
+        array.device_join(self.element).map(|_| array.components())
     }
 
     /// Encodes one block. `read_reference` gives the reference's bytes at the same place; it

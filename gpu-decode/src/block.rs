@@ -68,7 +68,7 @@ pub(crate) fn region_len(archive: &Archive, tensor: usize, ordinal: usize) -> us
 /// Bytes of scratch memory that a block needs at most: none if every component but the first can be read where it is.
 pub(crate) fn scratch_len(archive: &Archive, tensor: usize) -> usize {
     let in_place = |codecs: &&[&dyn StreamCodec]| codecs.iter().all(|&codec| Kernel::of(codec) == Some(Kernel::Direct));
-    match archive.streams(tensor) {
+    match archive.device_streams(tensor) {
         Ok(Some(streams)) if !streams.iter().skip(1).all(in_place) => cpu_len(archive, tensor),
         _ => 0,
     }
@@ -83,7 +83,7 @@ fn cpu_len(archive: &Archive, tensor: usize) -> usize {
 fn may_need_cpu(archive: &Archive, tensor: usize) -> bool {
     // The kernel of rANS has no room for some tables.
     let on_device = |codec: &&dyn StreamCodec| !matches!(Kernel::of(*codec), None | Some(Kernel::Rans));
-    !matches!(archive.streams(tensor), Ok(Some(streams)) if streams.iter().copied().flatten().all(on_device))
+    !matches!(archive.device_streams(tensor), Ok(Some(streams)) if streams.iter().copied().flatten().all(on_device))
 }
 
 /// A region of the image that is being filled.

@@ -80,6 +80,14 @@ pub fn write(source: &[u8], storage: impl Fn(&Entry) -> Storage) -> Result<Vec<u
     write_with(source, Level::Fast, true, &storage)
 }
 
+/// As [`write()`], with the streams that a level makes.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_at(level: Level, source: &[u8], storage: impl Fn(&Entry) -> Storage) -> Result<Vec<u8>> {
+    write_with(source, level, true, &storage)
+}
+
 /// The tensors of a safetensors file as a `.cmz` file that does not say where they came from.
 ///
 /// # Errors

@@ -1,0 +1,196 @@
+//! The files that the decoders are tried on.
+
+use cmz_codec::choose::EncodeOptions;
+use cmz_codec::convert::CompressOptions;
+use cmz_codec::registry::{ENCODINGS, STREAMS};
+use cmz_codec::stream::Level;
+use cmz_format::Dtype;
+use cmz_tests::cmz::{Storage, write_at};
+use cmz_tests::folder::{Folder, options};
+use cmz_tests::inputs::{Rng, skewed};
+use cmz_tests::raw_file::RawFile;
+use cmz_tests::source::Source;
+
+/// A `.cmz` file and what it is.
+pub(crate) type File = (String, Vec<u8>);
+
+/// Element types of every join, and of none.
+const DTYPES: [Dtype; 9] = [
+    Dtype::BF16,
+    Dtype::F16,
+    Dtype::F32,
+    Dtype::C64,
+    Dtype::F64,
+    Dtype::F8_E5M2,
+    Dtype::F8_E4M3,
+    Dtype::F8_E8M0,
+    Dtype::I32,
+];
+
+/// Elements that look like weights: of the exponents, few are common; all else is noise.
+fn weights(dtype: Dtype, seed: u64, elements: usize) -> Vec<u8> {
+    let mut rng = Rng::new(seed);
+    let len = dtype.byte_len(elements as u64).unwrap() as usize;
+    let mut bytes = rng.bytes(len);
+    let (size, exponent_bits) = match dtype {
+        Dtype::BF16 => (2, 8),
+        Dtype::F16 => (2, 5),
+        Dtype::F32 | Dtype::C64 => (4, 8),
+        Dtype::F64 => (8, 11),
+        Dtype::F8_E5M2 => (1, 5),
+        Dtype::F8_E4M3 => (1, 4),
+        _ => return skewed(seed, len),
+    };
+    for element in bytes.chunks_exact_mut(size) {
+        let mut value = [0; 8];
+        value[..size].copy_from_slice(element);
+        let shift = 8 * size - 1 - exponent_bits;
+        let mask = ((1u64 << exponent_bits) - 1) << shift;
+        let exponent =
+            (1 << (exponent_bits - 1)) - 2 - u64::from(rng.bits().trailing_zeros()).min(1 << (exponent_bits - 2));
+        let value = u64::from_le_bytes(value) & !mask | exponent << shift;
+        element.copy_from_slice(&value.to_le_bytes()[..size]);
+    }
+    bytes
+}
+
+/// Tensors of one type: weights of several blocks, noise, constants, and lengths round a granule, a group and a tile.
+fn tensors(dtype: Dtype) -> Vec<u8> {
+    let mut source = Source::new();
+    let mut add = |name: &str, elements: usize, bytes: Vec<u8>| {
+        source = std::mem::take(&mut source).tensor(name, dtype.name(), &[elements as u64], bytes);
+    };
+    let len = |elements| dtype.byte_len(elements as u64).unwrap() as usize;
+    add("weights", 37_001, weights(dtype, 1, 37_001));
+    add("noise", 5000, Rng::new(2).bytes(len(5000)));
+    add("zeros", 4500, vec![0; len(4500)]);
+    add("ones", 300, vec![0xff; len(300)]);
+    add("none", 0, Vec::new());
+    for elements in [1, 7, 8, 9, 255, 257, 4095, 4096, 4104] {
+        add(&format!("{elements}"), elements, weights(dtype, elements as u64, elements));
+    }
+    source.build()
+}
+
+/// Every element type by every encoding over every stream codec, in blocks of 20,000 elements.
+pub(crate) fn files() -> Vec<File> {
+    let mut files = Vec::new();
+    for dtype in DTYPES {
+        let source = tensors(dtype);
+        for encoding in ENCODINGS.iter().map(|entry| entry.encoding) {
+            let array = cmz_codec::encoding::Array { element: cmz_codec::encoding::Element::Dtype(dtype), byte_len: 0 };
+            if encoding.components(array).is_none() {
+                continue;
+            }
+            for codec in STREAMS.iter().map(|entry| entry.codec.name()) {
+                let levels = if codec == "rans" { &[Level::Fast, Level::Max][..] } else { &[Level::Fast] };
+                for &level in levels {
+                    let storage = |entry: &cmz_codec::safetensors::Entry| {
+                        Storage::new(encoding.name(), &entry.dtype, &[codec], 20_000)
+                    };
+                    let file = write_at(level, &source, storage).expect("a sound file");
+                    files.push((format!("{dtype} by {} over {codec}, {level:?}", encoding.name()), file));
+                }
+            }
+        }
+    }
+    files
+}
+
+/// Compresses as a user would.
+fn compress(source: &[u8], level: Level) -> Vec<u8> {
+    let encode = EncodeOptions { level, codec: None };
+    Folder::new().compress("file.cmz", source, &CompressOptions { encode, ..options(2) }).expect("a sound source")
+}
+
+/// Parts of a real model.
+pub(crate) fn real() -> Vec<File> {
+    let mut files = Vec::new();
+    for name in ["minilm-layer0-bf16", "minilm-layer3-attention-f16", "minilm-layer5-attention-f32"] {
+        let source = std::fs::read(cmz_tests::data_dir().join(format!("{name}.safetensors"))).expect("test data");
+        for level in [Level::Fast, Level::Max] {
+            files.push((format!("{name} at {level:?}"), compress(&source, level)));
+        }
+    }
+    files
+}
+
+/// Matrices of several blocks whose rows end anywhere in a tile.
+pub(crate) fn matrices() -> Vec<File> {
+    let mut files = Vec::new();
+    for codec in ["raw", "tiered", "huffman", "rans"] {
+        let mut source = Source::new();
+        for dtype in [Dtype::BF16, Dtype::F32, Dtype::F16, Dtype::F8_E4M3, Dtype::I32] {
+            let bytes = weights(dtype, 5, 40 * 333);
+            source = source.tensor(dtype.name(), dtype.name(), &[40, 333], bytes);
+        }
+        let storage = |entry: &cmz_codec::safetensors::Entry| {
+            let encoding = if entry.dtype == "I32" { "plain" } else { "float_planes" };
+            Storage::new(encoding, &entry.dtype, &[codec, "bitpack", "raw"], 15 * 333)
+        };
+        let file = write_at(Level::Fast, &source.build(), storage).expect("a sound file");
+        files.push((format!("matrices over {codec}"), file));
+    }
+    files
+}
+
+/// Layers of two tensors each.
+pub(crate) fn layers() -> Vec<u8> {
+    let mut source = Source::new();
+    for layer in 0..5u64 {
+        let (up, down) =
+            (weights(Dtype::BF16, layer, 96 * 64), weights(Dtype::BF16, layer + 9, 64 * (90 + layer as usize)));
+        source = source.tensor(&format!("layers.{layer}.up"), "BF16", &[96, 64], up).tensor(
+            &format!("layers.{layer}.down"),
+            "BF16",
+            &[64, 90 + layer],
+            down,
+        );
+    }
+    compress(&source.build(), Level::Fast)
+}
+
+/// Files of one block whose streams have been changed, with all checksums right.
+pub(crate) fn damaged() -> Vec<File> {
+    let mut files = Vec::new();
+    let mut rng = Rng::new(11);
+    for (dtype, encoding, codec) in [
+        (Dtype::BF16, "float_planes", "tiered"),
+        (Dtype::F16, "float_planes", "tiered"),
+        (Dtype::BF16, "float_planes", "huffman"),
+        (Dtype::F8_E4M3, "float_planes", "huffman"),
+        (Dtype::BF16, "float_joint", "rans"),
+        (Dtype::F32, "float_planes", "rans"),
+        (Dtype::F16, "float_planes", "bitpack"),
+    ] {
+        let elements = 17_000;
+        let source = Source::new().tensor("w", dtype.name(), &[elements as u64], weights(dtype, 3, elements)).build();
+        let storage = |entry: &cmz_codec::safetensors::Entry| Storage::new(encoding, &entry.dtype, &[codec], 1 << 16);
+        let file = write_at(Level::Fast, &source, storage).expect("a sound file");
+        for number in 0..24 {
+            let mut raw = RawFile::parse(&file);
+            let block = raw.blocks.iter_mut().find(|block| block.header[4] == 4).expect("a data block");
+            let stream = &mut block.streams[number % 8 / 6].1;
+            // Most changes somewhere, some in the tables in front.
+            let reach = if number % 3 == 0 { stream.len().min(200) } else { stream.len() };
+            for _ in 0..1 + number % 4 {
+                let at = rng.below(reach);
+                stream[at] ^= 1 << rng.below(8);
+            }
+            files.push((format!("{dtype} by {encoding} over {codec}, damage {number}"), raw.build()));
+        }
+    }
+    files
+}
+
+/// A file whose block decodes to bytes with another checksum than its header says.
+pub(crate) fn wrong_decoded_checksum() -> Vec<u8> {
+    let source = Source::new().tensor("w", "BF16", &[5000], weights(Dtype::BF16, 3, 5000)).build();
+    let storage =
+        |entry: &cmz_codec::safetensors::Entry| Storage::new("float_planes", &entry.dtype, &["tiered"], 1 << 16);
+    let file = write_at(Level::Fast, &source, storage).expect("a sound file");
+    let mut raw = RawFile::parse(&file);
+    let block = raw.blocks.iter_mut().find(|block| block.header[4] == 4).expect("a data block");
+    block.header[cmz_tests::raw_file::field::CRC_DECODED] ^= 1;
+    raw.build()
+}
