@@ -31,6 +31,17 @@ pub enum StoredComponent {
     Encoded(StoredArray),
 }
 
+impl StoredComponent {
+    /// The codecs of the stream; `None` if the component is encoded in turn.
+    #[must_use]
+    pub fn stream_codecs(&self) -> Option<&[&'static dyn StreamCodec]> {
+        match self {
+            Self::Stream(codecs) => Some(codecs),
+            Self::Encoded(_) => None,
+        }
+    }
+}
+
 /// What a tensor's elements are.
 #[must_use]
 pub fn element_of(tensor: &Tensor) -> Element {

@@ -43,6 +43,12 @@ impl StoredTensor {
         self.reference.as_ref()
     }
 
+    /// How the elements, or their difference from the reference, are stored; `None` if they are those of the reference.
+    #[must_use]
+    pub fn array(&self) -> Option<&StoredArray> {
+        self.array.as_ref()
+    }
+
     /// Encodes one block. `read_reference` gives the reference's bytes at the same place; it
     /// is called only for a difference.
     ///

@@ -5,6 +5,7 @@
 // All bytes that kernels read lie in the *image* (jobs, spans, tables, streams; see gpu-decode/src/image.rs) or in scratch memory.
 #pragma once
 #include "device.cuh"
+#include <stddef.h>
 
 constexpr uint32_t WARPS = 8;
 constexpr uint32_t THREADS = 32 * WARPS;
@@ -72,6 +73,15 @@ struct Launch {
 };
 
 static_assert(sizeof(Plane) == 16 && sizeof(Job) == 112 && sizeof(Span) == 8 && sizeof(Launch) == 48, "as on the host");
+static_assert(offsetof(Plane, place) == 8 && offsetof(Plane, stride) == 9 && offsetof(Plane, constant) == 10 &&
+                  offsetof(Plane, length) == 12,
+              "as on the host");
+static_assert(offsetof(Job, others) == 16 && offsetof(Job, out) == 64 && offsetof(Job, table) == 72 &&
+                  offsetof(Job, table_len) == 80 && offsetof(Job, tiles_at) == 84 && offsetof(Job, payload_words) == 88 &&
+                  offsetof(Job, elements) == 92 && offsetof(Job, begin) == 96 && offsetof(Job, end) == 100 &&
+                  offsetof(Job, out_place) == 104 && offsetof(Job, join) == 105 && offsetof(Job, width) == 106 &&
+                  offsetof(Job, tile_log) == 107 && offsetof(Job, status) == 108,
+              "as on the host");
 
 // Why a job failed. What it wrote then is unspecified.
 enum Status : uint32_t {
@@ -81,6 +91,7 @@ enum Status : uint32_t {
     BAD_PADDING = 3, // bits that must be zero are not
     BAD_SYMBOL = 4,  // a symbol has bits above its width
     BAD_STATE = 5,   // a state of rANS is not what it must be
+    BAD_CHECKSUM = 6, // the decoded bytes have another CRC-32
 };
 
 // Copies the job of this thread block to shared memory, where it takes no registers; the caller synchronises.

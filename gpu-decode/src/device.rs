@@ -63,7 +63,7 @@ fn no_gpu(why: impl Into<String>) -> Error {
     Error::new(Code::NoGpu, why).with_help("everything works on the CPU")
 }
 
-fn driver_error(error: DriverError) -> Error {
+pub(crate) fn driver_error(error: DriverError) -> Error {
     no_gpu(format!("the CUDA driver reports {:?}", error.0))
 }
 

@@ -1,8 +1,29 @@
-//! The CUDA side of cmz. Everything that names cudarc is in this crate; it builds without
-//! CUDA and, at run time, needs nothing but the driver.
+//! The CUDA side of cmz: block decoders that write tensors straight into device memory. Everything that names cudarc is in this
+//! crate; it builds without CUDA and, at run time, needs nothing but the driver.
 //!
-//! For now it tells what device there is; the block decoders follow.
+//! | | |
+//! |---|---|
+//! | [`Device::probe`] | what device there is, or why none can be used |
+//! | [`GpuDecoder`] | a device with the kernels |
+//! | [`GpuDecoder::plan`] | compressed tensors in device memory, decoded as often as needed, without allocating or waiting |
+//! | [`GpuDecoder::load`] | from the file to device memory, once: reading, copying and decoding overlap |
+//! | [`ResidentLayers`] | a model that stays compressed in device memory, a layer decoded just before it is used |
+#![expect(unsafe_code, reason = "the driver's interface is foreign, and device addresses are the caller's word")]
 
+mod batch;
+mod block;
+mod decoder;
 mod device;
+mod job;
+mod kernel;
+mod load;
+mod memory;
+mod plan;
+mod resident;
 
+pub use decoder::{GpuDecoder, Request, request_len};
 pub use device::Device;
+pub use load::{LoadOptions, LoadReport, Target};
+pub use memory::DeviceMemory;
+pub use plan::{DecodePlan, Placement};
+pub use resident::{Layer, ResidentLayers};

@@ -5,9 +5,28 @@ use std::ops::Range;
 use cmz_format::{BlockHeader, Result};
 
 use super::Archive;
+use crate::array::StoredComponent;
 use crate::device::DeviceBlock;
+use crate::stream::StreamCodec;
 
 impl Archive {
+    /// The codecs that each stream of a tensor's blocks may be stored by; `None` if a component is encoded in turn, or the
+    /// tensor refers to another one.
+    ///
+    /// # Errors
+    /// As [`Self::check_supported`].
+    ///
+    /// # Panics
+    /// If there is no such tensor.
+    pub fn streams(&self, tensor: usize) -> Result<Option<Vec<&[&'static dyn StreamCodec]>>> {
+        let stored = self.stored(tensor)?;
+        let components = match (stored.reference(), stored.array()) {
+            (None, Some(array)) => array.components(),
+            _ => return Ok(None),
+        };
+        Ok(components.iter().map(StoredComponent::stream_codecs).collect())
+    }
+
     /// Reads and checks one data block, header and payload, into `bytes`, without decoding it. The header comes with where
     /// in `bytes` the payload lies.
     ///

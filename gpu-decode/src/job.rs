@@ -1,0 +1,149 @@
+//! What the kernels are told: the structures of `kernels/job.cuh`, byte by byte.
+
+use std::mem::{offset_of, size_of};
+
+use cmz_codec::device::DeviceJoin;
+use cudarc::driver::DeviceRepr;
+
+/// Threads of a CTA.
+pub(crate) const THREADS: u32 = 256;
+/// Tiles that a CTA decodes.
+pub(crate) const TILES_OF_SPAN: u32 = THREADS / 32;
+/// Components that are joined with the first one, at most.
+pub(crate) const OTHERS: usize = 3;
+
+/// Where bytes lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Place {
+    Image = 0,
+    Scratch = 1,
+    Output = 2,
+}
+
+/// A component whose symbols can be read at any index, or a stream.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Plane {
+    /// In bytes, from its place.
+    pub(crate) offset: u64,
+    pub(crate) place: Place,
+    /// Bits from one symbol to the next; 0 if all are `constant`.
+    pub(crate) stride: u8,
+    pub(crate) constant: u16,
+    /// In bytes.
+    pub(crate) length: u32,
+}
+
+impl Plane {
+    pub(crate) const NONE: Self = Self { offset: 0, place: Place::Image, stride: 0, constant: 0, length: 0 };
+}
+
+/// One array to decode.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Job {
+    pub(crate) first: Plane,
+    pub(crate) others: [Plane; OTHERS],
+    pub(crate) out: u64,
+    pub(crate) table: u64,
+    pub(crate) table_len: u32,
+    pub(crate) tiles_at: u32,
+    pub(crate) payload_words: u32,
+    pub(crate) elements: u32,
+    pub(crate) begin: u32,
+    pub(crate) end: u32,
+    pub(crate) out_place: Place,
+    pub(crate) join: DeviceJoin,
+    pub(crate) width: u8,
+    pub(crate) tile_log: u8,
+    pub(crate) status: u32,
+}
+
+/// The work of one CTA: some tiles of a job.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Span {
+    pub(crate) job: u32,
+    pub(crate) tile: u32,
+}
+
+/// What every kernel takes: device addresses.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Launch {
+    pub(crate) image: u64,
+    pub(crate) scratch: u64,
+    pub(crate) output: u64,
+    pub(crate) jobs: u64,
+    pub(crate) spans: u64,
+    pub(crate) status: u64,
+}
+
+// SAFETY: six integers without padding, as the kernels declare them.
+unsafe impl DeviceRepr for Launch {}
+
+const _: () = {
+    assert!(size_of::<Plane>() == 16 && size_of::<Span>() == 8 && size_of::<Launch>() == 48);
+    assert!(offset_of!(Plane, place) == 8 && offset_of!(Plane, stride) == 9 && offset_of!(Plane, constant) == 10);
+    assert!(offset_of!(Plane, length) == 12);
+    assert!(size_of::<Job>() == Job::LEN && offset_of!(Job, others) == 16 && offset_of!(Job, out) == 64);
+    assert!(offset_of!(Job, table) == 72 && offset_of!(Job, table_len) == 80 && offset_of!(Job, tiles_at) == 84);
+    assert!(offset_of!(Job, payload_words) == 88 && offset_of!(Job, elements) == 92 && offset_of!(Job, begin) == 96);
+    assert!(offset_of!(Job, end) == 100 && offset_of!(Job, out_place) == 104 && offset_of!(Job, join) == 105);
+    assert!(offset_of!(Job, width) == 106 && offset_of!(Job, tile_log) == 107 && offset_of!(Job, status) == 108);
+};
+
+impl Plane {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend(self.offset.to_le_bytes());
+        out.extend([self.place as u8, self.stride]);
+        out.extend(self.constant.to_le_bytes());
+        out.extend(self.length.to_le_bytes());
+    }
+}
+
+impl Job {
+    /// Bytes of a job.
+    pub(crate) const LEN: usize = 112;
+
+    /// Appends its bytes as they lie in the device's memory.
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        self.first.put(out);
+        self.others.iter().for_each(|plane| plane.put(out));
+        out.extend(self.out.to_le_bytes());
+        out.extend(self.table.to_le_bytes());
+        for number in [self.table_len, self.tiles_at, self.payload_words, self.elements, self.begin, self.end] {
+            out.extend(number.to_le_bytes());
+        }
+        out.extend([self.out_place as u8, self.join as u8, self.width, self.tile_log]);
+        out.extend(self.status.to_le_bytes());
+    }
+}
+
+impl Span {
+    /// Bytes of a span.
+    pub(crate) const LEN: usize = 8;
+
+    /// Appends its bytes as they lie in the device's memory.
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        out.extend(self.job.to_le_bytes());
+        out.extend(self.tile.to_le_bytes());
+    }
+}
+
+/// What a status word says.
+pub(crate) fn status_text(status: u32) -> &'static str {
+    match status {
+        1 => "a tile lies outside its stream",
+        2 => "a tile is shorter or longer than its symbols",
+        3 => "bits that must be zero are not",
+        4 => "a symbol has bits above its width",
+        5 => "a state of rANS is not what it must be",
+        6 => "the decoded bytes do not match their checksum",
+        _ => "the kernel failed",
+    }
+}
+
+/// The status of decoded bytes whose checksum is wrong.
+pub(crate) const BAD_CHECKSUM: u32 = 6;
