@@ -12,8 +12,8 @@ const PTX: &str = "gpu-decode/ptx";
 /// The version that nvcc writes, and the one that the kernels need: with it drivers from 525 on (CUDA 12.0) take the
 /// text, and not only those from 580 on.
 const PTX_VERSION: (&str, &str) = (".version 9.0", ".version 8.0");
-/// Which bytes of a load are used: a hint for tools, which the older version does not know.
-const HINT: &str = ".pragma \"used_bytes_mask";
+/// A hint to the assembler, about bytes of a load that nobody uses, which is newer than that version.
+const NEWER_HINT: &str = ".pragma \"used_bytes_mask";
 /// What the PTX must assemble for.
 const ARCHITECTURES: &[&str] = &["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"];
 /// What the oldest assembler must assemble it for: it knows no later one.
@@ -68,8 +68,8 @@ fn compile(root: &Path, nvcc: &Nvcc, kernel: &Kernel) -> Result<String, String> 
     if !text.contains(written) {
         return Err(format!("{}: nvcc did not write {written}", kernel.name));
     }
-    let text = text.replacen(written, needed, 1);
-    Ok(text.lines().filter(|line| !line.trim_start().starts_with(HINT)).flat_map(|line| [line, "\n"]).collect())
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with(NEWER_HINT));
+    Ok(lines.flat_map(|line| [line, "\n"]).collect::<String>().replacen(written, needed, 1))
 }
 
 /// Assembles a PTX file as a driver would; returns registers and shared memory. Spills and local memory are errors.
