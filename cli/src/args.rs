@@ -6,6 +6,8 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use cmz_codec::io::IoMode;
 use cmz_codec::stream::Level;
 
+use crate::device::DeviceArg;
+
 const EXIT_CODES: &str = "\
 Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 the data is wrong, 4 a newer cmz is needed, 5 refused.
 
@@ -108,6 +110,9 @@ pub(crate) enum Command {
     Extract(Extract),
     Recover(Recover),
     Import(Import),
+    Bench(Bench),
+    /// Show what cmz finds on this machine: instructions, CUDA driver, GPU.
+    Doctor,
     Completions(Completions),
 }
 
@@ -251,7 +256,8 @@ pub(crate) enum SortKey {
 Examples:
   cmz verify model.cmz
   cmz verify model-cmz/ --quick                 checksums of what is stored, nothing is decoded
-  cmz verify model.cmz --against model.safetensors")]
+  cmz verify model.cmz --against model.safetensors
+  cmz verify model.cmz --device cuda            the GPU decodes the same bits, too")]
 pub(crate) struct Verify {
     /// Files or folders.
     #[arg(required = true, value_name = "INPUT")]
@@ -265,6 +271,9 @@ pub(crate) struct Verify {
     /// Compare with this safetensors file (or folder of them), byte by byte.
     #[arg(long, value_name = "PATH")]
     pub(crate) against: Option<PathBuf>,
+    /// Decode on this device, too, and compare with the CPU: cpu (not), cuda, cuda:N, or auto.
+    #[arg(long, default_value = "cpu", value_name = "DEVICE", conflicts_with = "quick")]
+    pub(crate) device: DeviceArg,
 }
 
 /// Write one tensor, or rows of it, as .npy or raw bytes.
@@ -386,6 +395,30 @@ pub(crate) struct ImportDfloat11 {
     /// Do not decode and compare the result.
     #[arg(long)]
     pub(crate) no_verify: bool,
+}
+
+/// Measure how fast a .cmz file is decoded, beside how fast memory is copied.
+///
+/// On a GPU: decoding from device memory to device memory, and loading from the file. Figures are
+/// of the best run, in bytes of decoded data.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cmz bench model.cmz
+  cmz bench model.cmz --device cuda")]
+pub(crate) struct Bench {
+    /// A .cmz file.
+    #[arg(value_name = "INPUT")]
+    pub(crate) input: PathBuf,
+    /// What decodes: cpu, cuda, cuda:N, or auto.
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub(crate) device: DeviceArg,
+    /// Runs of each measurement; one more does not count.
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    pub(crate) runs: usize,
+    /// File, or folder of files, that the input was compressed against. Give its own base before it.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) base: Vec<PathBuf>,
 }
 
 /// Print a completion script for a shell.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use cmz_codec::convert::{self, Phase, Progress, VerifyDepth, VerifyOptions};
 use cmz_codec::io::{PlainFile, ReadAt};
 use cmz_codec::{Archive, Code, Error, OpenOptions, Result, checkpoint};
+use cmz_gpu_decode::GpuDecoder;
 use serde_json::{Value, json};
 
 use crate::args::Verify;
@@ -19,8 +20,13 @@ pub(crate) fn run(args: &Verify, context: &Context) -> Report {
         Ok(open) => open,
         Err(error) => return Err(error).into(),
     };
+    let gpu = match args.device.open(context) {
+        Ok(gpu) => gpu,
+        Err(error) => return Err(error).into(),
+    };
+    let how = How { open, gpu, args };
     for input in &args.inputs {
-        if let Err(error) = verify_input(input, &open, args, context, &mut report, &mut files) {
+        if let Err(error) = verify_input(input, &how, context, &mut report, &mut files) {
             report.errors.push(error);
         }
     }
@@ -28,10 +34,17 @@ pub(crate) fn run(args: &Verify, context: &Context) -> Report {
     report
 }
 
+/// How files are verified.
+struct How<'a> {
+    open: OpenOptions,
+    /// Decodes them once more.
+    gpu: Option<GpuDecoder>,
+    args: &'a Verify,
+}
+
 fn verify_input(
     input: &Path,
-    open: &OpenOptions,
-    args: &Verify,
+    how: &How<'_>,
     context: &Context,
     report: &mut Report,
     files: &mut Vec<Value>,
@@ -45,7 +58,7 @@ fn verify_input(
     for (number, file) in all.iter().enumerate() {
         context.progress.file(file, number, all.len());
         let errors = report.errors.len();
-        match verify_file(file, input.is_dir(), open, args, context, report) {
+        match verify_file(file, input.is_dir(), how, context, report) {
             Ok(json) => files.push(json),
             Err(error) => {
                 report.errors.push(error);
@@ -64,8 +77,7 @@ fn verify_input(
 fn verify_file(
     file: &Path,
     in_folder: bool,
-    open: &OpenOptions,
-    args: &Verify,
+    How { open, gpu, args }: &How<'_>,
     context: &Context,
     report: &mut Report,
 ) -> Result<Value> {
@@ -106,6 +118,15 @@ fn verify_file(
         compare(&Archive::open_with(file, open.clone())?, &original, context)?;
         how = format!("{how}  identical to {}", path(&original));
         json["identical_to"] = original.to_string_lossy().into();
+    }
+    if let Some(gpu) = gpu {
+        let archive = Archive::open_with(file, open.clone())?;
+        let total = (0..archive.tensors().len()).map(|tensor| archive.index().tensor_len(tensor)).sum();
+        context.progress.begin(Phase::Verifying, total);
+        let compared = gpu.verify(&archive, context.threads, &mut |bytes| context.progress.advance(bytes));
+        compared.map_err(|e| e.in_file(file))?;
+        how = format!("{how}  the same on {}", gpu.device().name);
+        json["identical_on"] = gpu.device().name.as_str().into();
     }
     let tensors = count(verified.tensors as u64, "tensor");
     let blocks = count(verified.blocks as u64, "block");

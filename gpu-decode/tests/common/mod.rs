@@ -138,7 +138,9 @@ pub(crate) fn row_ranges_write_their_bytes_only(decoder: &GpuDecoder) {
                 // An address that is no multiple of 16 forbids wide stores.
                 for shift in [0, 64, 2] {
                     let output = memory(decoder, wanted.len() + 128);
-                    let plan = decoder.plan(&archive, std::slice::from_ref(&request), Placement::At(&[shift]), false, 1).unwrap();
+                    let plan = decoder
+                        .plan(&archive, std::slice::from_ref(&request), Placement::At(&[shift]), false, 1)
+                        .unwrap();
                     // SAFETY: the output is as long as the rows and the shift.
                     unsafe { plan.decode(&stream, output.address()) }.unwrap();
                     plan.check(&archive, &stream).unwrap();
