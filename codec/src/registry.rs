@@ -90,6 +90,7 @@ registry! {
         rans::Rans, since (0, 1), fast Some(110), cuda None;
     }
     encodings {
+        byte_planes::BytePlanes, since (0, 1), fast true, cuda None;
         plain::Plain, since (0, 1), fast true, cuda None;
         float_planes::FloatPlanes, since (0, 1), fast true, cuda None;
         float_joint::FloatJoint, since (0, 1), fast false, cuda None;

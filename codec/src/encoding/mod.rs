@@ -12,6 +12,7 @@ use cmz_format::Dtype;
 use crate::Scratch;
 use crate::stream::{Level, StreamError, Width};
 
+pub mod byte_planes;
 pub mod float_joint;
 pub mod float_planes;
 pub mod plain;
