@@ -1,6 +1,7 @@
 //! The library as its users see it: conversion both ways, reading, damage, resumption.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod choices;
 mod damage;
 mod laws;
 mod references;
