@@ -31,7 +31,8 @@ pub(crate) struct Globals {
     /// Threads that work; 0 means all processors.
     #[arg(short = 'T', long, global = true, env = "CMZ_THREADS", default_value_t = 0, value_name = "N")]
     pub(crate) threads: usize,
-    /// How .cmz files are read; auto maps local files and reads those on network file systems.
+    /// How files are read; auto maps local .cmz files and reads those on network file systems,
+    /// and whatever is read only once, as by compress and verify.
     #[arg(long, global = true, env = "CMZ_IO", default_value = "auto", value_name = "HOW")]
     pub(crate) io: Io,
     /// Print the result, or the error, as JSON on standard output.

@@ -405,6 +405,11 @@ impl Archive {
         Ok((archive, found))
     }
 
+    /// The tensor that another one refers to, with its file, as far as that is sound and given.
+    pub(crate) fn referred(&self, tensor: usize) -> Option<(&Self, usize)> {
+        self.find_reference(tensor, self.stored(tensor).ok()?.reference()?).ok()
+    }
+
     /// The open file that is a base.
     fn base(&self, base: &BaseId) -> Result<&Self> {
         let found = self.options.bases.iter().find(|archive| base.is(&archive.index));
