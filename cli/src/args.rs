@@ -206,13 +206,14 @@ pub(crate) struct Decompress {
     pub(crate) no_aux: bool,
 }
 
-/// Show what a .cmz or safetensors file holds, without decoding it.
+/// Show what a .cmz or safetensors file holds, without decoding it unless --entropy is given.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   cmz inspect model.cmz                         totals
   cmz inspect model.cmz --sort bpw --top 10     the ten tensors that compress least
   cmz inspect model.cmz --json | jq .totals
+  cmz inspect model.cmz --entropy               how near it comes to what codes can reach
   cmz inspect --codecs")]
 pub(crate) struct Inspect {
     /// Files or folders.
@@ -230,6 +231,10 @@ pub(crate) struct Inspect {
     /// List the blocks of the tensors, too.
     #[arg(long)]
     pub(crate) blocks: bool,
+    /// List the tensors of .cmz files with the order-0 entropy of their component arrays, in bits per
+    /// weight, and what more is stored. Everything is decoded for it.
+    #[arg(long)]
+    pub(crate) entropy: bool,
     /// List the stream codecs and encodings that this cmz knows.
     #[arg(long)]
     pub(crate) codecs: bool,

@@ -372,7 +372,7 @@ impl Archive {
     }
 
     /// How a tensor is stored.
-    fn stored(&self, tensor: usize) -> Result<&StoredTensor> {
+    pub(crate) fn stored(&self, tensor: usize) -> Result<&StoredTensor> {
         let cell = &self.stored[tensor];
         match cell.get() {
             Some(stored) => Ok(stored),
@@ -587,14 +587,23 @@ impl Archive {
         let Place::Tensor { tensor, ordinal } = block.place else {
             return self.read_content(block, scratch, &mut Vec::new());
         };
+        self.read_payload(tensor, ordinal, scratch).map(|(_, payload)| scratch.recycle(payload))
+    }
+
+    /// Reads a data block as it is stored, and checks that.
+    pub(crate) fn read_payload(
+        &self,
+        tensor: usize,
+        ordinal: usize,
+        scratch: &mut Scratch,
+    ) -> Result<(BlockHeader, Vec<u8>)> {
         let record = *self.record(tensor, ordinal);
         let mut payload = scratch.buffer(record.stored_len as usize);
-        let result = self.block_header(tensor, ordinal).and_then(|header| {
+        let read = self.block_header(tensor, ordinal).and_then(|header| {
             self.data.read_at(record.payload_offset(), &mut payload)?;
-            header.check_stored(&payload)
+            header.check_stored(&payload).map(|()| header)
         });
-        scratch.recycle(payload);
-        result.map_err(|e| self.in_block(e, tensor, ordinal))
+        read.map(|header| (header, payload)).map_err(|e| self.in_block(e, tensor, ordinal))
     }
 
     /// Hands out the bytes of the source file in order, decoding on `threads` threads.
@@ -627,7 +636,7 @@ impl Archive {
         }
     }
 
-    fn in_block(&self, error: Error, tensor: usize, ordinal: usize) -> Error {
+    pub(crate) fn in_block(&self, error: Error, tensor: usize, ordinal: usize) -> Error {
         let record = self.record(tensor, ordinal);
         self.in_file(error.in_tensor(&self.tensors()[tensor].name).in_block(ordinal as u64).at(record.offset))
     }

@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod choose;
 pub mod convert;
 pub mod encoding;
+mod entropy;
 pub mod import;
 pub mod io;
 mod open;
@@ -20,6 +21,7 @@ pub mod tensor;
 
 pub use archive::{Archive, ContentBlock, DecodedBlock};
 pub use cmz_format::{Code, Error, ErrorKind, Result};
+pub use entropy::{ComponentEntropy, TensorEntropy};
 pub use open::{OpenOptions, Verify};
 pub use scratch::Scratch;
 

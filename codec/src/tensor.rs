@@ -7,7 +7,7 @@ use crate::Scratch;
 use crate::array::{StoredArray, element_of};
 use crate::encoding::Element;
 use crate::encoding::reference::{Operation, Reference, unit_len};
-use crate::stream::Level;
+use crate::stream::{Level, Width};
 
 /// How a tensor is stored, resolved against the registry.
 #[derive(Debug)]
@@ -75,6 +75,24 @@ impl StoredTensor {
         scratch.recycle(difference);
         scratch.recycle(base);
         block
+    }
+
+    /// Decodes the streams of a block, those of the difference if the tensor is told by one, and
+    /// hands out name, width, symbols and stored bytes of each.
+    ///
+    /// # Errors
+    /// As [`StoredArray::decode_block`].
+    pub(crate) fn for_each_stream(
+        &self,
+        header: &BlockHeader,
+        payload: &[u8],
+        scratch: &mut Scratch,
+        visit: impl FnMut(String, Width, &[u8], &[u8]),
+    ) -> Result<()> {
+        match &self.array {
+            Some(array) => array.for_each_stream(self.element, header, payload, scratch, visit),
+            None => Ok(()),
+        }
     }
 
     /// Decodes one block's payload into exactly `data`. `read_reference` gives the reference's

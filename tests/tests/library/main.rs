@@ -3,6 +3,7 @@
 
 mod choices;
 mod damage;
+mod entropy;
 mod laws;
 mod references;
 mod resume;
