@@ -77,7 +77,7 @@ fn inspect_measures_the_entropy() {
     let dir = folder();
     let mut random = Random(1);
     let five: Vec<u8> = (0..10_000).flat_map(|_| (0x3f80 + random.below(5) as u16).to_le_bytes()).collect();
-    let tensors = [("even", "U8", vec![4096], vec![7, 9].repeat(2048)), ("five", "BF16", vec![100, 100], five)];
+    let tensors = [("even", "U8", vec![4096], [7, 9].repeat(2048)), ("five", "BF16", vec![100, 100], five)];
     fs::write(dir.path().join("model.safetensors"), safetensors(&tensors)).unwrap();
     cmz(dir.path(), &["c", "model.safetensors"]).expect(0);
     let json = cmz(dir.path(), &["inspect", "--entropy", "--json", "model.cmz"]).expect(0).json();
