@@ -52,7 +52,7 @@ fn le64(values: impl Iterator<Item = u64>) -> Vec<u8> {
 fn integers_are_stored_by_their_bytes_where_that_gains() {
     let mut rng = Rng::new(1);
     // Frequencies of tokens fall about as one over their rank.
-    let tokens: Vec<u64> = (0..200_000).map(|_| 50_000 >> (rng.bits() % 16) ^ rng.bits() % 256).collect();
+    let tokens: Vec<u64> = (0..200_000).map(|_| (50_000 >> (rng.bits() % 16)) ^ (rng.bits() % 256)).collect();
     let sorted = (0..200_000u64).scan(0, |at, _| {
         Some({
             *at += rng.bits() % 90;
