@@ -33,7 +33,8 @@ pub(crate) struct Globals {
     /// Threads that work; 0 means all processors.
     #[arg(short = 'T', long, global = true, env = "CMZ_THREADS", default_value_t = 0, value_name = "N")]
     pub(crate) threads: usize,
-    /// How .cmz files are read; auto maps local files and reads those on network file systems.
+    /// How files are read; auto maps local .cmz files and reads those on network file systems,
+    /// and whatever is read only once, as by compress and verify.
     #[arg(long, global = true, env = "CMZ_IO", default_value = "auto", value_name = "HOW")]
     pub(crate) io: Io,
     /// Print the result, or the error, as JSON on standard output.
@@ -210,13 +211,14 @@ pub(crate) struct Decompress {
     pub(crate) no_aux: bool,
 }
 
-/// Show what a .cmz or safetensors file holds, without decoding it.
+/// Show what a .cmz or safetensors file holds, without decoding it unless --entropy is given.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   cmz inspect model.cmz                         totals
   cmz inspect model.cmz --sort bpw --top 10     the ten tensors that compress least
   cmz inspect model.cmz --json | jq .totals
+  cmz inspect model.cmz --entropy               how near it comes to what codes can reach
   cmz inspect --codecs")]
 pub(crate) struct Inspect {
     /// Files or folders.
@@ -234,6 +236,10 @@ pub(crate) struct Inspect {
     /// List the blocks of the tensors, too.
     #[arg(long)]
     pub(crate) blocks: bool,
+    /// List the tensors of .cmz files with the order-0 entropy of their component arrays, in bits per
+    /// weight, and what more is stored. Everything is decoded for it.
+    #[arg(long)]
+    pub(crate) entropy: bool,
     /// List the stream codecs and encodings that this cmz knows.
     #[arg(long)]
     pub(crate) codecs: bool,

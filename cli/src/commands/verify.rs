@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use cmz_codec::convert::{self, Phase, Progress, VerifyDepth, VerifyOptions};
 use cmz_codec::io::{PlainFile, ReadAt};
 use cmz_codec::{Archive, Code, Error, OpenOptions, Result, checkpoint};
+use cmz_format::Escaped;
 use cmz_gpu_decode::GpuDecoder;
 use serde_json::{Value, json};
 
@@ -82,7 +83,7 @@ fn verify_file(
     report: &mut Report,
 ) -> Result<Value> {
     let depth = if args.quick { VerifyDepth::Stored } else { VerifyDepth::Decoded };
-    let options = VerifyOptions { depth, threads: context.threads, bases: open.bases.clone() };
+    let options = VerifyOptions { depth, threads: context.threads, io: open.io, bases: open.bases.clone() };
     let verified = convert::verify(file, &options, &context.progress)?;
     let mut json = json!({
         "file": file.to_string_lossy(),
@@ -91,16 +92,20 @@ fn verify_file(
         "tensors": verified.tensors,
         "blocks": verified.blocks,
         "damaged_blocks": verified.damage.len(),
+        "dependants": verified.dependants,
         "unsupported_tensors": verified.unsupported.len(),
         "source_sha256": verified.sha256,
     });
     let whole = verified.damage.is_empty() && verified.unsupported.is_empty();
     if !verified.damage.is_empty() {
+        let own = verified.damage.iter().filter(|error| error.file() == Some(file)).count();
+        let of_bases = verified.damage.len() - own;
         context.note(&format!(
-            "{}: {} of {} damaged; the other tensors are good",
+            "{}: {own} of {} damaged{}{}; the other tensors are good",
             path(file),
-            verified.damage.len(),
             count(verified.blocks as u64, "block"),
+            if of_bases > 0 { format!(", and {of_bases} of its base") } else { String::new() },
+            referring(&verified.dependants),
         ));
     }
     report.errors.extend(verified.damage);
@@ -132,6 +137,22 @@ fn verify_file(
     let blocks = count(verified.blocks as u64, "block");
     report.text.push_str(&format!("{}  ok  {tensors}, {blocks}  {how}\n", path(file)));
     Ok(json)
+}
+
+/// Names of tensors that are listed, at most.
+const MAX_NAMED: usize = 5;
+
+/// The tensors that refer to damaged ones.
+fn referring(dependants: &[String]) -> String {
+    if dependants.is_empty() {
+        return String::new();
+    }
+    let mut names: Vec<_> = dependants.iter().take(MAX_NAMED).map(|name| Escaped(name).to_string()).collect();
+    if dependants.len() > MAX_NAMED {
+        names.push(format!("{} more", dependants.len() - MAX_NAMED));
+    }
+    let tensors = count(dependants.len() as u64, "tensor");
+    format!("; {tensors} stored by reference to damaged ones: {}", names.join(", "))
 }
 
 /// The file that a `.cmz` file is compared with.
