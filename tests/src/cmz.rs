@@ -89,7 +89,7 @@ fn encoding_of(name: &str, element: Element, codecs: &[&str]) -> Encoding {
 /// # Panics
 /// If the source is shorter than its header says.
 pub fn write(source: &[u8], storage: impl Fn(&Entry) -> Storage) -> Result<Vec<u8>> {
-    write_with(source, None, true, &storage)
+    write_with(source, None, Level::Fast, true, &storage)
 }
 
 /// As [`write()`], with the streams that a level makes.
@@ -97,7 +97,7 @@ pub fn write(source: &[u8], storage: impl Fn(&Entry) -> Storage) -> Result<Vec<u
 /// # Errors
 /// As [`write()`].
 pub fn write_at(level: Level, source: &[u8], storage: impl Fn(&Entry) -> Storage) -> Result<Vec<u8>> {
-    write_with(source, level, true, &storage)
+    write_with(source, None, level, true, &storage)
 }
 
 /// The tensors of a safetensors file as a `.cmz` file that does not say where they came from.
@@ -105,7 +105,7 @@ pub fn write_at(level: Level, source: &[u8], storage: impl Fn(&Entry) -> Storage
 /// # Errors
 /// As [`write()`].
 pub fn write_without_source(source: &[u8], storage: impl Fn(&Entry) -> Storage) -> Result<Vec<u8>> {
-    write_with(source, None, false, &storage)
+    write_with(source, None, Level::Fast, false, &storage)
 }
 
 /// The same as [`write()`] for a file some of whose tensors refer to ones of `base`.
@@ -113,12 +113,13 @@ pub fn write_without_source(source: &[u8], storage: impl Fn(&Entry) -> Storage) 
 /// # Errors
 /// As [`write()`], or what reading the base raises.
 pub fn write_against(source: &[u8], base: &Archive, storage: impl Fn(&Entry) -> Storage) -> Result<Vec<u8>> {
-    write_with(source, Some(base), true, &storage)
+    write_with(source, Some(base), Level::Fast, true, &storage)
 }
 
 fn write_with(
     source: &[u8],
     base: Option<&Archive>,
+    level: Level,
     named: bool,
     storage: &dyn Fn(&Entry) -> Storage,
 ) -> Result<Vec<u8>> {
@@ -143,7 +144,7 @@ fn write_with(
                     }
                     (None, _) => Vec::new(),
                 };
-                write_tensor(&mut writer, tensor, &source[range], &reference)?;
+                write_tensor(&mut writer, tensor, &source[range], &reference, level)?;
             }
         }
     }
@@ -189,7 +190,13 @@ fn plan(
     (plan, ranges)
 }
 
-fn write_tensor(writer: &mut Writer<Vec<u8>>, tensor: &Tensor, bytes: &[u8], reference: &[u8]) -> Result<()> {
+fn write_tensor(
+    writer: &mut Writer<Vec<u8>>,
+    tensor: &Tensor,
+    bytes: &[u8],
+    reference: &[u8],
+    level: Level,
+) -> Result<()> {
     writer.descriptor()?;
     let blocks = bytes.chunks(tensor.block_len() as usize);
     if bytes.is_empty() {
@@ -212,7 +219,7 @@ fn write_tensor(writer: &mut Writer<Vec<u8>>, tensor: &Tensor, bytes: &[u8], ref
             bytes.copy_from_slice(&reference[start..start + bytes.len()]);
             Ok(())
         };
-        writer.data(&stored.encode_block(block, Level::Fast, &mut scratch, read_reference)?)?;
+        writer.data(&stored.encode_block(block, level, &mut scratch, read_reference)?)?;
         start += block.len();
     }
     Ok(())

@@ -24,7 +24,17 @@ const UNSAFE: &[&str] = &[
     "gpu-decode/emulator/tests/detections.rs",
     "gpu-decode/emulator/tests/driver.rs",
     "gpu-decode/emulator/tests/kernels.rs",
+    "gpu-decode/src/batch.rs",
+    "gpu-decode/src/bench.rs",
+    "gpu-decode/src/decoder.rs",
     "gpu-decode/src/device.rs",
+    "gpu-decode/src/job.rs",
+    "gpu-decode/src/load.rs",
+    "gpu-decode/src/memory.rs",
+    "gpu-decode/src/plan.rs",
+    "gpu-decode/src/resident.rs",
+    "gpu-decode/src/verify.rs",
+    "gpu-decode/tests/common/mod.rs",
     "tests/tests/allocation.rs",
 ];
 
