@@ -43,6 +43,7 @@ codes! {
     SourceChanged 1002 "A source file changed while it was being read.",
     NotWeights 1003 "The input is not a checkpoint at all (a Git LFS pointer, a web page, a pickle).",
     NoGpu 1004 "No usable GPU or driver.",
+    Interrupted 1005 "The caller asked to stop.",
     InvalidArgument 2001 "The request cannot be met: no such tensor, rows out of range, a wrong buffer size.",
     MissingBase 2002 "A tensor is stored as what sets it apart from one of another file, and that file is not given.",
     StoredChecksum 3001 "The stored bytes of a block do not match their checksum.",

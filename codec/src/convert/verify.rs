@@ -8,7 +8,7 @@ use cmz_format::{
 };
 
 use super::decompress::check_source;
-use super::{Phase, Progress, parse_items, with_sha256};
+use super::{Phase, Progress, advance, parse_items, with_sha256};
 use crate::io::{self, IoMode};
 use crate::{Archive, OpenOptions, Verify, pipeline};
 
@@ -123,9 +123,8 @@ fn check_content(
                     Ok(bytes) => hash(&bytes),
                     Err(e) => verified.damage.push(e),
                 }
-                progress.advance(range.end - range.start);
                 len = range.end;
-                Ok(())
+                advance(progress, range.end - range.start)
             },
         )?;
         Ok(len)

@@ -8,3 +8,4 @@ mod resume;
 mod round_trip;
 mod scale;
 mod sources;
+mod stopped;
