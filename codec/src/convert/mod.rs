@@ -10,6 +10,7 @@ use crate::io::ReadAt;
 
 mod compress;
 mod decompress;
+mod estimate;
 mod plan;
 mod recover;
 mod scan;
@@ -18,6 +19,7 @@ mod verify;
 
 pub use compress::{CompressOptions, Compressed, compress, compress_source};
 pub use decompress::{DecompressOptions, Decompressed, decompress};
+pub use estimate::{TensorEstimate, estimate};
 pub use recover::{Lost, Recovered, recover};
 pub use target::{Target, partial_path};
 pub use verify::{Verified, VerifyDepth, VerifyOptions, verify};

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod damage;
+mod estimate;
 mod laws;
 mod references;
 mod resume;
