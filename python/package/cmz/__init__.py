@@ -1,0 +1,59 @@
+"""Compressed checkpoints for neural networks: a third smaller, bit for bit the same.
+
+`safe_open`, `CheckpointMapping` and the modules `cmz.torch`, `cmz.numpy` and `cmz.jax` read and write `.cmz` files; `cmz.transformers`
+loads models; `compress`, `decompress`, `verify`, `inspect` and `estimate` are what the command `cmz` does.
+"""
+
+from ._convert import (
+    Compressed,
+    Decompressed,
+    Estimate,
+    Inspection,
+    Progress,
+    TensorEstimate,
+    TensorInfo,
+    Verified,
+    compress,
+    decompress,
+    estimate,
+    inspect,
+    verify,
+)
+from ._errors import (
+    CmzError,
+    CorruptError,
+    FailedError,
+    InvalidArgumentError,
+    RefusedError,
+    TensorNotFoundError,
+    UnsupportedError,
+)
+from ._files import CheckpointMapping, Slice, safe_open
+from ._native import __version__
+
+__all__ = [
+    "CheckpointMapping",
+    "CmzError",
+    "Compressed",
+    "CorruptError",
+    "Decompressed",
+    "Estimate",
+    "FailedError",
+    "Inspection",
+    "InvalidArgumentError",
+    "Progress",
+    "RefusedError",
+    "Slice",
+    "TensorEstimate",
+    "TensorInfo",
+    "TensorNotFoundError",
+    "UnsupportedError",
+    "Verified",
+    "__version__",
+    "compress",
+    "decompress",
+    "estimate",
+    "inspect",
+    "safe_open",
+    "verify",
+]
