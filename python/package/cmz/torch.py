@@ -60,4 +60,4 @@ def _part(name: str, tensor: torch.Tensor) -> Part:
             raise make(2001, f"tensor {name!r} packs two elements, but has no dimension", None, None, name)
         shape[-1] *= 2
     memory = (ctypes.c_ubyte * tensor.nbytes).from_address(tensor.data_ptr()) if tensor.nbytes else b""
-    return Part(dtype, shape, memoryview(memory))
+    return Part(dtype, shape, memoryview(memory).cast("B"))
