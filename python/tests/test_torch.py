@@ -2,9 +2,10 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-import cmz
 import pytest
 from conftest import GOLDEN, REAL
+
+import cmz
 
 torch = pytest.importorskip("torch", reason="torch is not installed: nothing of cmz.torch is tested")
 
