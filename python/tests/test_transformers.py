@@ -126,25 +126,16 @@ def test_another_type_than_the_file_has(llama):
 def test_accelerate_streams_the_layers(llama):
     hooks = pytest.importorskip("accelerate.hooks")
     plain, compressed = llama
-    expected = logits(transformers.LlamaForCausalLM.from_pretrained(plain, dtype="auto"))
     model = transformers.LlamaForCausalLM.from_pretrained(plain, dtype="auto")
+    if model.config.tie_word_embeddings:
+        pytest.skip("accelerate asks for the head by its own name")
+    expected = logits(model)
     weights = cmz.CheckpointMapping(compressed)
-    layers = torch.nn.ModuleDict({"layers": model.model.layers})
     hooks.attach_align_device_hook(
-        layers, execution_device="cpu", offload=True, weights_map=PrefixedMapping(weights), preload_module_classes=["LlamaDecoderLayer"]
+        model, execution_device="cpu", offload=True, weights_map=weights, preload_module_classes=["LlamaDecoderLayer"]
     )
-    assert all(parameter.is_meta for parameter in model.model.layers.parameters())
+    assert all(parameter.is_meta for parameter in model.parameters())
     assert torch.equal(logits(model), expected)
-
-
-class PrefixedMapping(dict):
-    """A mapping whose names lack "model."."""
-
-    def __init__(self, tensors):
-        self.tensors = tensors
-
-    def __getitem__(self, name):
-        return self.tensors[f"model.{name}"]
 
 
 def test_a_decoding_layer_compiles(llama):
