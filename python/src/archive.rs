@@ -61,7 +61,15 @@ impl Archive {
         Ok(Self { inner: Arc::new(inner), path })
     }
 
-    /// Where the file is.
+    /// A file whose bytes are these.
+    #[staticmethod]
+    fn from_bytes(py: Python<'_>, data: Vec<u8>) -> PyResult<Self> {
+        let opened = py.detach(|| cmz_codec::Archive::from_reader(Box::new(data), OpenOptions::default()));
+        let inner = opened.map_err(|e| exception(py, &e))?;
+        Ok(Self { inner: Arc::new(inner), path: PathBuf::new() })
+    }
+
+    /// Where the file is; empty if it was given as bytes.
     #[getter]
     fn path(&self) -> &PathBuf {
         &self.path

@@ -1,5 +1,7 @@
 """Whole models through transformers: the same bits from safetensors and from .cmz."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -155,3 +157,45 @@ def test_wrong_requests(llama):
         cmz.transformers.from_pretrained(compressed, residency="none")
     with pytest.raises(cmz.FailedError):
         cmz.transformers.from_pretrained(compressed, device="cuda")
+
+
+@pytest.mark.parametrize("dtype", ["auto", torch.float32])
+def test_the_envelope_loads_by_itself(llama, tmp_path, dtype):
+    plain, _ = llama
+    cmz.transformers.export_envelope(plain, tmp_path / "envelope")
+    expected = transformers.AutoModelForCausalLM.from_pretrained(plain, dtype=dtype)
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "envelope", dtype=dtype)
+    assert model.dtype == expected.dtype and torch.equal(logits(model), logits(expected))
+    # The model is like any other.
+    model.save_pretrained(tmp_path / "saved")
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "saved", dtype=dtype)
+    assert torch.equal(logits(again), logits(expected))
+
+
+def test_the_envelope_of_a_real_model(minilm, tmp_path):
+    folder, _ = minilm
+    cmz.transformers.export_envelope(folder, tmp_path / "envelope")
+    size = (tmp_path / "envelope/model.safetensors").stat().st_size
+    assert size < 0.84 * (folder / "model.safetensors").stat().st_size
+    expected = embed(transformers.AutoModel.from_pretrained(folder), folder)
+    assert torch.equal(embed(transformers.AutoModel.from_pretrained(tmp_path / "envelope"), folder), expected)
+
+
+def test_the_envelope_without_this_package_is_refused(llama, tmp_path):
+    """It must not come to a model of random weights."""
+    plain, _ = llama
+    cmz.transformers.export_envelope(plain, tmp_path / "envelope")
+    script = "import sys, transformers; transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "envelope"], capture_output=True, text=True)
+    assert done.returncode != 0 and "mismatch" in done.stderr
+
+
+def test_a_damaged_envelope_is_refused(llama, tmp_path):
+    plain, _ = llama
+    cmz.transformers.export_envelope(plain, tmp_path / "envelope")
+    file = max((tmp_path / "envelope").glob("*.safetensors"), key=lambda path: path.stat().st_size)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(Exception, match="CMZ3|conversion"):
+        transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "envelope")

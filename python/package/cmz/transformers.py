@@ -11,9 +11,14 @@ import torch
 import transformers
 
 from ._compressed import CompressedLinear, linear_weights, placeholders, replace_linears
+
+# Importing it registers what loads the envelope.
+from ._envelope import export_envelope
 from ._errors import make
 from ._files import CheckpointMapping, Path
 from ._frameworks import check_device
+
+__all__ = ["Report", "export_envelope", "from_pretrained", "report"]
 
 
 @dataclass(frozen=True)
