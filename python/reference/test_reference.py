@@ -4,11 +4,13 @@ import hashlib
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import blake3_numpy
 import cmz_reference
 from cmz_reference import CmzFile
+from cmz_streams import CODECS
 
 GOLDEN = Path(__file__).parents[2] / "tests/golden"
 # The tensors' bytes in file order, as whoever made the files had them.
@@ -56,6 +58,27 @@ def test_every_changed_byte_is_noticed():
     for at in range(0, len(good), 61):
         with pytest.raises(cmz_reference.CmzError):
             read_everything(good[:at] + bytes([good[at] ^ 0x10]) + good[at + 1 :])
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_damaged_streams_are_read_or_refused(codec):
+    """No checksum stands before a codec here: whatever the bytes are, there are symbols below the width, or an error."""
+    file, random = CmzFile(golden(f"good-stream-{codec}")), np.random.default_rng(1)
+    name = "h" if codec == "bitpack" else "t"
+    block = cmz_reference.read_block(file.data, file.blocks[name][cmz_reference.DATA][0].offset)
+    stream, refused = block.streams[0][1], 0
+    width, count = (5, 2000) if codec == "bitpack" else (8, 4500)
+    for _ in range(150):
+        changed = bytearray(stream[: random.integers(len(stream))] if random.random() < 0.2 else stream)
+        for _ in range(random.integers(1, 4)):
+            if changed:
+                changed[random.integers(min(len(changed), random.choice([24, 300, 1 << 30])))] = random.integers(256)
+        try:
+            symbols = CODECS[codec].decode(bytes(changed), count, width)
+            assert len(symbols) == count and not (symbols >> width).any()
+        except cmz_reference.CmzError:
+            refused += 1
+    assert refused > 20
 
 
 def test_the_example_of_the_specification():
