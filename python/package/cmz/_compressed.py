@@ -102,6 +102,7 @@ def replace_linears(model: nn.Module, tensors: CheckpointMapping, names: Mapping
     for name, weight in names.items():
         parent, _, last = name.rpartition(".")
         linear = model.get_submodule(name)
+        assert isinstance(linear, nn.Linear)
         layer = CompressedLinear(StoredWeight(tensors, weight), linear.bias, linear.weight.dtype)
         layer.train(linear.training)
         setattr(model.get_submodule(parent), last, layer)

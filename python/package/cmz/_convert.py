@@ -138,7 +138,10 @@ def compress(
             bases=open_bases(bases),
             callback=callback,
         )
-    return [Compressed(os.fspath(source), os.fspath(target), *rest) for source, target, *rest in done]
+    return [
+        Compressed(os.fspath(source), os.fspath(target), source_len, length, sha256, tensors, kept)
+        for source, target, source_len, length, sha256, tensors, kept in done
+    ]
 
 
 def decompress(
@@ -163,7 +166,7 @@ def decompress(
             bases=open_bases(bases),
             callback=callback,
         )
-    return [Decompressed(os.fspath(source), os.fspath(target), *rest) for source, target, *rest in done]
+    return [Decompressed(os.fspath(source), os.fspath(target), length, sha256) for source, target, length, sha256 in done]
 
 
 def verify(

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from safetensors import safe_open as safetensors_open
-from transformers import PreTrainedModel
 from transformers.core_model_loading import ConversionOps
 from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
@@ -48,7 +47,7 @@ class CmzConfig(QuantizationConfigMixin):
     """What `config.json` says of such a checkpoint: the last parts of its parameters' names."""
 
     def __init__(self, parameters: list[str] | None = None, **_: Any) -> None:
-        self.quant_method = "cmz"
+        self.quant_method = "cmz"  # type: ignore[assignment]  # Its own methods are an enumeration; registered ones are names.
         # After loading, the model is like any other.
         self.dequantize = True
         self.parameters = parameters or ["weight", "bias"]
@@ -60,7 +59,15 @@ class Decode(ConversionOps):
     def __init__(self, hf_quantizer: HfQuantizer) -> None:
         self.hf_quantizer = hf_quantizer
 
-    def convert(self, input_dict: dict[str, Any], *, full_layer_name: str, model: PreTrainedModel, **_: Any) -> dict[str, Any]:
+    def convert(
+        self,
+        input_dict: dict[str, Any],
+        source_patterns: list[str],
+        target_patterns: list[str],
+        full_layer_name: str = "",
+        model: Any = None,
+        **_: Any,
+    ) -> dict[str, Any]:
         try:
             dtype = model.get_parameter_or_buffer(full_layer_name).dtype
         except AttributeError:
@@ -92,10 +99,11 @@ class CmzQuantizer(HfQuantizer):
     """Loads such checkpoints. The name is transformers' own for whatever decodes weights: nothing is quantized."""
 
     requires_calibration = False
+    quantization_config: CmzConfig
 
-    @property
-    def serialized_names(self) -> dict[str, list[str]]:
-        return {name: [name] for name in self.quantization_config.parameters}
+    def __init__(self, quantization_config: CmzConfig, **options: Any) -> None:
+        super().__init__(quantization_config, **options)
+        self.serialized_names = {name: [name] for name in quantization_config.parameters}
 
     def get_load_operations(self) -> dict[str, type[ConversionOps]]:
         return {"dequantize": Decode}

@@ -43,4 +43,4 @@ def _part(name: str, array: numpy.ndarray) -> Part:
     dtype = by_name.get(array.dtype) or {kind: dtype for dtype, kind in ML_DTYPES.items()}.get(array.dtype.name)
     if dtype is None:
         raise make(2001, f"tensor {name!r} has the type {array.dtype}", "convert it to a type that safetensors has", None, name)
-    return Part(dtype, array.shape, memoryview(array.reshape(-1).view(numpy.uint8)))
+    return Part(dtype, array.shape, array.reshape(-1).view(numpy.uint8).data)

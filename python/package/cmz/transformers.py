@@ -84,7 +84,7 @@ def from_pretrained(
     replace_linears(model, tensors, names)
     if model.can_generate() and os.path.isfile(os.path.join(folder, transformers.utils.GENERATION_CONFIG_NAME)):
         model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
-    model.cmz_report = partial(report, model)
+    model.__dict__["cmz_report"] = partial(report, model)
     return model
 
 
