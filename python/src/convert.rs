@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use cmz_codec::checkpoint;
 use cmz_codec::choose::EncodeOptions;
-use cmz_codec::convert::{self as codec, CompressOptions, DecompressOptions, VerifyDepth, VerifyOptions, partial_path};
+use cmz_codec::convert::{
+    self as codec, CompressOptions, DecompressOptions, Progress, VerifyDepth, VerifyOptions, partial_path,
+};
 use cmz_codec::io::PlainFile;
 use cmz_codec::stream::Level;
 use cmz_codec::{Code, OpenOptions, Result, registry};
@@ -91,8 +93,9 @@ pub(crate) fn compress(
         let plan = checkpoint::plan_compress(&source, target.as_deref(), copy_others)?;
         let done = checkpoint::compress(&plan, &options, progress);
         if !keep_partial && done.as_ref().is_err_and(|e| e.code() == Code::Interrupted) {
-            // Of most targets there is none.
-            plan.jobs.iter().for_each(|job| drop(std::fs::remove_file(partial_path(&job.target))));
+            // Of the other files, what there is may be another process's.
+            let unfinished = plan.jobs.get(progress.number()).map(|job| partial_path(&job.target));
+            unfinished.map(std::fs::remove_file);
         }
         done
     })?;

@@ -18,7 +18,7 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// How far the work is.
 #[derive(Default)]
-struct State {
+pub(crate) struct State {
     place: Mutex<Place>,
     done: AtomicU64,
     stop: AtomicBool,
@@ -64,6 +64,11 @@ impl Progress for State {
 }
 
 impl State {
+    /// The number of the file in work.
+    pub(crate) fn number(&self) -> usize {
+        lock(&self.place).number
+    }
+
     /// Waits for the end of the work, a tick at most. Returns whether it has come.
     fn wait(&self) -> bool {
         let ended = lock(&self.ended);
@@ -100,7 +105,7 @@ impl Drop for Ending<'_> {
 pub(crate) fn run<T: Send>(
     py: Python<'_>,
     callback: Option<&Py<PyAny>>,
-    work: impl FnOnce(&dyn Progress) -> Result<T> + Send,
+    work: impl FnOnce(&State) -> Result<T> + Send,
 ) -> PyResult<T> {
     let state = State::default();
     thread::scope(|scope| {

@@ -98,7 +98,8 @@ pub(crate) fn save(
     };
     run(py, callback.as_ref(), |progress| {
         let saved = compress_source(&pieces, &target, &options, progress);
-        if saved.is_err() {
+        let of_others = [Code::Exists, Code::Busy, Code::OtherPartial];
+        if saved.as_ref().is_err_and(|e| !of_others.contains(&e.code())) {
             // Nobody can continue it: what it was made from is in this process's memory. It may not exist.
             let _ = std::fs::remove_file(partial_path(&target));
         }

@@ -29,3 +29,8 @@ def test_everything_listed_is_there():
 def test_frameworks_are_imported_when_needed():
     script = "import sys, cmz; print([name for name in ('torch', 'numpy', 'jax', 'transformers', 'tqdm') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_modules_of_frameworks_need_no_import_of_their_own():
+    script = "import cmz; print(cmz.numpy.load_file.__module__, hasattr(cmz, 'tensorflow'))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "cmz.numpy False\n"

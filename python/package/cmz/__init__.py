@@ -4,6 +4,9 @@
 loads models; `compress`, `decompress`, `verify`, `inspect` and `estimate` are what the command `cmz` does.
 """
 
+from importlib import import_module
+from typing import Any
+
 from ._convert import (
     Compressed,
     Decompressed,
@@ -57,3 +60,12 @@ __all__ = [
     "safe_open",
     "verify",
 ]
+
+_MODULES = ("jax", "numpy", "torch", "transformers")
+
+
+def __getattr__(name: str) -> Any:
+    """The modules for frameworks, imported when they are first asked for."""
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
