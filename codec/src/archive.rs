@@ -385,7 +385,12 @@ impl Archive {
         match cell.get() {
             Some(stored) => Ok(stored),
             None => {
-                let stored = StoredTensor::of_tensor(&self.tensors()[tensor])?;
+                let description = &self.tensors()[tensor];
+                let stored = StoredTensor::of_tensor(description)?;
+                if self.index.tensor_blocks(tensor).shared.is_some() {
+                    let why = "shared components, of which the encoding has none";
+                    return Err(Error::new(Code::Malformed, why).in_tensor(&description.name));
+                }
                 Ok(cell.get_or_init(|| stored))
             }
         }

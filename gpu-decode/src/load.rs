@@ -41,7 +41,7 @@ pub struct LoadOptions<'a> {
     pub check_decoded: bool,
     /// Told, after each slot, how many of the decoded bytes have been submitted, and how many there are.
     pub progress: Option<&'a dyn Fn(u64, u64)>,
-    /// Ends the load with [`Code::Cancelled`] soon after it becomes true.
+    /// Ends the load with [`Code::Interrupted`] soon after it becomes true.
     pub cancel: Option<&'a AtomicBool>,
 }
 
@@ -68,7 +68,7 @@ impl GpuDecoder {
     ///
     /// # Errors
     /// [`Code::InvalidArgument`] if there is no such tensor or there are no such rows, an error of the file with tensor
-    /// and block, [`Code::Device`], or [`Code::Cancelled`]. What the targets then hold is unspecified, but nothing is written
+    /// and block, [`Code::Device`], or [`Code::Interrupted`]. What the targets then hold is unspecified, but nothing is written
     /// to them any more.
     ///
     /// # Safety
@@ -243,7 +243,7 @@ impl Load<'_> {
     fn check_cancelled(&self) -> Result<()> {
         match self.cancel {
             Some(cancel) if cancel.load(Ordering::Relaxed) => {
-                Err(Error::new(Code::Cancelled, "the load was cancelled"))
+                Err(Error::new(Code::Interrupted, "the load was cancelled"))
             }
             _ => Ok(()),
         }
@@ -270,7 +270,7 @@ impl Load<'_> {
             progress = self.changed.wait(progress).unwrap_or_else(PoisonError::into_inner);
         }
         if progress.stopped {
-            return Err(Error::new(Code::Cancelled, "the load has failed elsewhere"));
+            return Err(Error::new(Code::Interrupted, "the load has failed elsewhere"));
         }
         drop(progress);
         self.slots[batch % self.slots.len()].ended.synchronize().map_err(failed("wait for the device"))

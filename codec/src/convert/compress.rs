@@ -14,7 +14,7 @@ use cmz_format::{
 };
 
 use super::plan::{Job, Work, jobs, source_ranges};
-use super::{CHUNK, GENERATOR, Phase, Progress, Target, parse_items, sha256_of};
+use super::{CHUNK, GENERATOR, Phase, Progress, Silent, Target, advance, parse_items, sha256_of};
 use crate::choose::{Choice, Counterpart, EncodeOptions, MIN_REFERENCE, choose};
 use crate::encoding::reference::{Operation, Reference};
 use crate::io::{self, IoMode, PlainFile, ReadAt};
@@ -108,7 +108,7 @@ fn compress_named(
 
     progress.begin(Phase::Compressing, source.byte_len());
     let sha256 = thread::scope(|scope| {
-        let digest = scope.spawn(|| sha256_of(source, &()));
+        let digest = scope.spawn(|| sha256_of(source, &Silent(progress)));
         write_blocks(source, base, &plan, &mut writer, target.partial(), options, progress)?;
         digest.join().map_err(|_| Error::new(Code::Io, "the hashing thread failed"))?
     })
@@ -165,8 +165,7 @@ fn plan(
         },
         |choice| {
             choices.push(choice);
-            progress.advance(1);
-            Ok(())
+            advance(progress, 1)
         },
     )?;
     refer_to_duplicates(source, &header.tensors, &mut choices, options.threads)?;
@@ -347,8 +346,8 @@ fn write_blocks(
         },
         |done| {
             if let Some(buffer) = write_block(writer, done, &mut checksums).map_err(|e| e.in_file(partial))? {
-                progress.advance(buffer.decoded_len);
                 lock(&buffers).push(buffer.bytes);
+                advance(progress, buffer.decoded_len)?;
             }
             Ok(())
         },
@@ -456,9 +455,6 @@ fn compare(partial: &Path, source: &dyn ReadAt, options: &CompressOptions, progr
             .at(block.range.start)
             .with_help("run the command again when nothing writes to the source"))
         },
-        |len| {
-            progress.advance(len);
-            Ok(())
-        },
+        |len| advance(progress, len),
     )
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use cmz_format::{Code, Error, Result};
 
-use super::{CHUNK, Phase, Progress, Target, with_sha256};
+use super::{CHUNK, Phase, Progress, Target, advance, with_sha256};
 use crate::Archive;
 
 /// How a file is restored.
@@ -55,8 +55,8 @@ fn write_source(archive: &Archive, target: &Target, threads: usize, progress: &d
         archive.for_each_source_chunk(threads, |bytes| {
             hash(bytes);
             len += bytes.len() as u64;
-            progress.advance(bytes.len() as u64);
-            sink.write_all(bytes).map_err(failed)
+            sink.write_all(bytes).map_err(failed)?;
+            advance(progress, bytes.len() as u64)
         })?;
         sink.flush().map_err(failed)?;
         Ok(len)

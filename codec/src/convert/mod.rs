@@ -10,6 +10,7 @@ use crate::io::ReadAt;
 
 mod compress;
 mod decompress;
+mod estimate;
 mod plan;
 mod recover;
 mod scan;
@@ -18,6 +19,7 @@ mod verify;
 
 pub use compress::{CompressOptions, Compressed, compress, compress_source};
 pub use decompress::{DecompressOptions, Decompressed, decompress};
+pub use estimate::{TensorEstimate, estimate};
 pub use recover::{Lost, Recovered, recover};
 pub use target::{Target, partial_path};
 pub use verify::{Verified, VerifyDepth, VerifyOptions, verify};
@@ -53,9 +55,32 @@ pub trait Progress: Sync {
     fn advance(&self, bytes: u64) {
         let _ = bytes;
     }
+
+    /// Whether to stop: the conversion then ends soon, with [`Code::Interrupted`].
+    fn stopped(&self) -> bool {
+        false
+    }
 }
 
 impl Progress for () {}
+
+/// Shows nothing, and stops when the one inside does.
+struct Silent<'a>(&'a dyn Progress);
+
+impl Progress for Silent<'_> {
+    fn stopped(&self) -> bool {
+        self.0.stopped()
+    }
+}
+
+/// Tells of `bytes` more that are done.
+///
+/// # Errors
+/// [`Code::Interrupted`] if that is to be the end.
+fn advance(progress: &dyn Progress, bytes: u64) -> Result<()> {
+    progress.advance(bytes);
+    if progress.stopped() { Err(Error::new(Code::Interrupted, "the conversion was asked to stop")) } else { Ok(()) }
+}
 
 /// What goes into a file's `generator`.
 const GENERATOR: &str = concat!("cmz ", env!("CARGO_PKG_VERSION"));
@@ -76,7 +101,7 @@ pub(crate) fn sha256_of(file: &dyn ReadAt, progress: &dyn Progress) -> Result<St
         let len = (file.byte_len() - offset).min(CHUNK as u64) as usize;
         file.read_at(offset, &mut buffer[..len])?;
         hasher.update(&buffer[..len]);
-        progress.advance(len as u64);
+        advance(progress, len as u64)?;
         offset += len as u64;
     }
     Ok(hex(&hasher.finalize()))

@@ -9,7 +9,7 @@ use cmz_format::{
 };
 
 use super::decompress::check_source;
-use super::{Phase, Progress, parse_items, with_sha256};
+use super::{Phase, Progress, advance, parse_items, with_sha256};
 use crate::io::{self, IoMode};
 use crate::{Archive, OpenOptions, Verify, pipeline};
 
@@ -135,9 +135,8 @@ fn check_content(
                     Err(e) if seen.insert(e.to_string()) => verified.damage.push(e),
                     Err(_) => {}
                 }
-                progress.advance(range.end - range.start);
                 len = range.end;
-                Ok(())
+                advance(progress, range.end - range.start)
             },
         )?;
         Ok(len)

@@ -7,7 +7,7 @@ use super::Found::{Open, Read, Verify};
 use super::{Found, Refused};
 use crate::cmz::{Storage, write};
 use crate::inputs::{bf16_weights, f32_weights};
-use crate::raw_file::{RawFile, field, put32};
+use crate::raw_file::{RawBlock, RawFile, field, put32};
 use crate::source::Source;
 
 /// The file that the bad ones are made from. Blocks: 0 the source's header, 1 descriptor
@@ -181,6 +181,19 @@ fn payloads() -> Vec<Refused> {
             Verify(Code::DecodedChecksum),
             |f| {
                 f.data(0).patch(field::CRC_DECODED, 0x1234_5678);
+            },
+        ),
+        case(
+            "payload-shared",
+            "A block of shared components, of which the encoding has none.",
+            Read(Code::Malformed),
+            |f| {
+                let mut shared =
+                    RawBlock { header: f.blocks[1].header.clone(), run: usize::MAX, ..RawBlock::default() };
+                shared.header[field::KIND] = 3;
+                put32(&mut shared.header, field::DECODED_LEN, 0);
+                put32(&mut shared.header, field::CRC_DECODED, 0);
+                f.blocks.insert(2, shared);
             },
         ),
         case(

@@ -13,6 +13,8 @@ use std::fmt::Write;
 use std::sync::LazyLock;
 
 use cmz_codec::Code;
+use cmz_codec::safetensors::Header;
+use sha2::{Digest, Sha256};
 
 /// A file that must be read.
 pub struct Good {
@@ -108,7 +110,7 @@ pub fn unsupported() -> &'static [Refused] {
     &CASES
 }
 
-/// The folder's contents: file names with their bytes, README.md among them.
+/// The folder's contents: file names with their bytes, README.md and the digests of the tensors among them.
 #[must_use]
 pub fn files() -> Vec<(String, Vec<u8>)> {
     let mut readme = String::from(HEAD);
@@ -128,11 +130,27 @@ pub fn files() -> Vec<(String, Vec<u8>)> {
         }
     }
     files.push(("README.md".to_owned(), readme.into_bytes()));
+    files.push(("tensors.sha256".to_owned(), digests().into_bytes()));
     files
 }
 
 fn about(about: &str, base: Option<&str>) -> String {
     base.map_or(about.to_owned(), |base| format!("{about} The base given is `{base}.cmz`."))
+}
+
+/// For readers in other languages: the SHA-256 of each good file's tensors, in file order, one after the other.
+fn digests() -> String {
+    let mut text = String::new();
+    for case in good() {
+        let header = Header::read(&case.source).expect("a sound file");
+        let mut ranges: Vec<_> = header.tensors.iter().map(|entry| entry.range.clone()).collect();
+        ranges.sort_by_key(|range| range.start);
+        let mut hasher = Sha256::new();
+        ranges.iter().for_each(|range| hasher.update(&case.source[range.start as usize..range.end as usize]));
+        let digest: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let _ = writeln!(text, "{digest}  {}", case.name);
+    }
+    text
 }
 
 fn place(found: Found) -> &'static str {
@@ -149,6 +167,7 @@ Written by `cargo run -p cmz-tests --bin make-golden` and compared with what it 
 changes unnoticed. This page is written by it too. *good* files restore their source byte for byte; *bad* files break one rule each, with
 all checksums around the broken place put right, and raise exactly the error named here; *unsupported* files are sound and need newer
 software. A file that is stored against another one is read with the base that is named here, if any. An error is found by *open*, or only when everything is *read*, or only by *verify*, which looks at every byte.
+`tensors.sha256` holds a digest of what the tensors of each good file decode to.
 
 ## good
 

@@ -4,9 +4,11 @@
 mod choices;
 mod damage;
 mod entropy;
+mod estimate;
 mod laws;
 mod references;
 mod resume;
 mod round_trip;
 mod scale;
 mod sources;
+mod stopped;

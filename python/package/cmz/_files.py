@@ -1,0 +1,250 @@
+"""Reading files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import EllipsisType
+from typing import Any, TypeAlias
+
+from . import _native
+from ._dtypes import array_shape
+from ._errors import TensorNotFoundError, make
+from ._frameworks import array, check_device, dtype_of, framework, is_floating_point
+
+Path: TypeAlias = str | os.PathLike[str]
+Index: TypeAlias = int | slice | EllipsisType | None | tuple[Any, ...]
+
+
+def open_archive(path: Path, *, io: str = "auto", verify: str = "stored", bases: Sequence[Path] = ()) -> _native.Archive:
+    """Opens a file. `bases` are files that its tensors may be stored against, each after its own."""
+    os.stat(path)
+    return _native.Archive(os.fspath(path), io=io, verify=verify, bases=open_bases(bases))
+
+
+def open_bases(bases: Sequence[Path]) -> list[_native.Archive]:
+    """Opens files that others are stored against, each after its own."""
+    opened: list[_native.Archive] = []
+    for base in bases:
+        os.stat(base)
+        for file in _native.files_of(os.fspath(base)):
+            opened.append(_native.Archive(file, bases=opened))
+    return opened
+
+
+class Slice:
+    """A tensor that has not been read. Indexing it decodes no other blocks than those of the rows that are asked for."""
+
+    def __init__(self, archive: _native.Archive, name: str, module: str, threads: int = 0) -> None:
+        self._archive, self._name, self._module, self._threads = archive, name, module, threads
+        self._dtype, shape, self._byte_len, *_ = archive.info(name)
+        self._shape = list(shape)
+
+    def get_shape(self) -> list[int]:
+        """Elements along each dimension, as the file says."""
+        return list(self._shape)
+
+    def get_dtype(self) -> str:
+        """The element type's safetensors name."""
+        return self._dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self._shape)
+
+    @property
+    def ndim(self) -> int:
+        return len(self._shape)
+
+    @property
+    def dtype(self) -> Any:
+        """The framework's element type."""
+        return dtype_of(self._module, self._dtype)
+
+    def is_floating_point(self) -> bool:
+        return is_floating_point(self._dtype)
+
+    def __len__(self) -> int:
+        if not self._shape:
+            raise TypeError("a tensor without dimensions has no length")
+        return self._shape[0]
+
+    def __getitem__(self, index: Index) -> Any:
+        first, *rest = (index if isinstance(index, tuple) else (index,)) or (...,)
+        rows = self._shape[0] if self._shape else 0
+        whole = array_shape(self._dtype, self._shape, self._byte_len)
+        if rows == 0 or not whole or whole[0] != rows or not isinstance(first, (int, slice)) or isinstance(first, bool):
+            return self._whole()[index]
+        if isinstance(first, int):
+            if not -rows <= first < rows:
+                raise IndexError(f"row {first} of {rows}")
+            part = self._rows(first % rows, first % rows + 1)
+            return part[(0, *rest)]
+        start, stop, step = first.indices(rows)
+        if step < 1:
+            raise ValueError("steps go forward")
+        part = self._rows(start, max(start, stop))
+        return part[(slice(None, None, step), *rest)] if step > 1 or rest else part
+
+    def _whole(self) -> Any:
+        memory, start = self._archive.read(self._name, self._threads)
+        return array(self._module, memory, start, self._byte_len, self._dtype, self._shape)
+
+    def _rows(self, start: int, stop: int) -> Any:
+        if (start, stop) == (0, self._shape[0]):
+            return self._whole()
+        row = self._byte_len // self._shape[0]
+        memory, offset = self._archive.read_range(self._name, start * row, stop * row)
+        return array(self._module, memory, offset, (stop - start) * row, self._dtype, [stop - start, *self._shape[1:]])
+
+
+class safe_open:
+    """Opens a `.cmz` file, with the methods of `safetensors.safe_open`. Every tensor owns its memory.
+
+    `device`: "cpu", or "auto" for the best that this build can decode on. `io`: "auto", "mmap", "pread" or "memory".
+    `verify`: which checksums reads verify, "stored", "full" or "none". `bases`: files that tensors are stored against.
+    `threads`: that decode, 0 for one a core. All methods may be called from several threads.
+    """
+
+    def __init__(
+        self,
+        filename: Path,
+        framework: str = "pt",
+        device: object = "cpu",
+        *,
+        io: str = "auto",
+        verify: str = "stored",
+        bases: Sequence[Path] = (),
+        threads: int = 0,
+    ) -> None:
+        self._module, self._threads = _module(framework, device), threads
+        self._open: _native.Archive | None = open_archive(filename, io=io, verify=verify, bases=bases)
+
+    @property
+    def _archive(self) -> _native.Archive:
+        if self._open is None:
+            raise make(2001, "the file is closed")
+        return self._open
+
+    def __enter__(self) -> safe_open:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open = None
+
+    def keys(self) -> list[str]:
+        """The tensors' names, sorted."""
+        return sorted(self._archive.names)
+
+    def offset_keys(self) -> list[str]:
+        """The tensors' names, in file order."""
+        return self._archive.names
+
+    def metadata(self) -> dict[str, str] | None:
+        """The user's metadata, if there is any."""
+        return self._archive.metadata or None
+
+    def get_tensor(self, name: str) -> Any:
+        """Decodes a tensor."""
+        return self.get_slice(name)[...]
+
+    def get_tensors(self) -> dict[str, Any]:
+        """Decodes all tensors."""
+        return {name: self.get_tensor(name) for name in self.offset_keys()}
+
+    def get_slice(self, name: str) -> Slice:
+        """A tensor to be read in parts."""
+        archive = self._archive
+        if name not in archive:
+            raise missing(name, os.fspath(archive.path))
+        return Slice(archive, name, self._module, self._threads)
+
+
+def _module(name: str, device: object) -> str:
+    check_device(device)
+    return framework(name)
+
+
+def missing(name: str, file: str) -> TensorNotFoundError:
+    """The error of a tensor that is not there."""
+    return TensorNotFoundError("CMZ2001", f"there is no tensor {name!r} in {file}", None, file, name)
+
+
+def open_all(path: Path, **options: Any) -> dict[str, _native.Archive]:
+    """The file that holds each tensor of a checkpoint: a file, a folder or an index of shards."""
+    os.stat(path)
+    tensors: dict[str, _native.Archive] = {}
+    places = _native.weight_map(os.fspath(path))
+    if places:
+        archives = {file: open_archive(file, **options) for file in sorted(set(places.values()))}
+        return {name: archives[file] for name, file in places.items()}
+    for file in _native.files_of(os.fspath(path)):
+        archive = open_archive(file, **options)
+        for name in archive.names:
+            if name in tensors:
+                raise make(2001, f"the tensor {name!r} is in two files of the folder", "name one file", file, name)
+            tensors[name] = archive
+    return tensors
+
+
+class CheckpointMapping(Mapping[str, Any]):
+    """The tensors of a checkpoint (a file, a folder, or an index of shards) by name, decoded when they are asked for.
+
+    It is what `load_state_dict(…, assign=True)` and accelerate's `weights_map` take; `slices()` is what transformers takes as
+    `state_dict`. `device_for` says where a tensor goes, by its name.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        framework: str = "pt",
+        device_for: Callable[[str], object] | None = None,
+        *,
+        io: str = "auto",
+        verify: str = "stored",
+        bases: Sequence[Path] = (),
+        threads: int = 0,
+    ) -> None:
+        self._module, self._threads, self._device_for = _module(framework, "cpu"), threads, device_for
+        self._tensors = open_all(path, io=io, verify=verify, bases=bases)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.slice(name)[...]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def slice(self, name: str) -> Slice:
+        """A tensor that has not been read."""
+        if self._device_for is not None:
+            check_device(self._device_for(name))
+        if name not in self._tensors:
+            raise KeyError(name)
+        return Slice(self._tensors[name], name, self._module, self._threads)
+
+    def slices(self) -> Slices:
+        """The same tensors, not read until each is indexed."""
+        return Slices(self)
+
+    def archive(self, name: str) -> _native.Archive:
+        """The file that holds a tensor."""
+        return self._tensors[name]
+
+
+class Slices(Mapping[str, Slice]):
+    """The tensors of a checkpoint as slices."""
+
+    def __init__(self, tensors: CheckpointMapping) -> None:
+        self._tensors = tensors
+
+    def __getitem__(self, name: str) -> Slice:
+        return self._tensors.slice(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)

@@ -1,0 +1,188 @@
+//! An open `.cmz` file.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cmz_codec::io::{self, IoMode};
+use cmz_codec::{OpenOptions, Verify};
+use pyo3::prelude::*;
+use pyo3::types::PyByteArray;
+
+use crate::error::{argument, exception};
+
+/// Addresses of decoded tensors are multiples of this, in bytes: what frameworks align to.
+const ALIGNMENT: usize = 64;
+
+/// An open file. It can be read from several threads at once.
+#[pyclass(frozen, module = "cmz._native")]
+pub(crate) struct Archive {
+    inner: Arc<cmz_codec::Archive>,
+    path: PathBuf,
+}
+
+/// What a file says of a tensor: element type, shape, bytes when decoded and as stored, data blocks,
+/// encoding, offset of its first block.
+type Info = (String, Vec<u64>, u64, u64, usize, String, u64);
+
+#[pymethods]
+impl Archive {
+    #[new]
+    #[pyo3(signature = (path, *, io = "auto", verify = "stored", bases = Vec::new()))]
+    fn open(py: Python<'_>, path: PathBuf, io: &str, verify: &str, bases: Vec<Py<Self>>) -> PyResult<Self> {
+        let verify = match verify {
+            "stored" => Verify::Stored,
+            "full" => Verify::Full,
+            "none" => Verify::None,
+            other => return Err(argument(py, format!("verify={other:?}"), "one of \"stored\", \"full\", \"none\"")),
+        };
+        let (mode, in_memory) = match io {
+            "auto" => (IoMode::Auto, false),
+            "mmap" => (IoMode::Mmap, false),
+            "pread" => (IoMode::Pread, false),
+            "memory" => (IoMode::Pread, true),
+            other => {
+                return Err(argument(py, format!("io={other:?}"), "one of \"auto\", \"mmap\", \"pread\", \"memory\""));
+            }
+        };
+        let bases = bases.iter().map(|base| base.get().inner.clone()).collect();
+        let options = OpenOptions { io: mode, verify, bases, ..OpenOptions::default() };
+        let opened = py.detach(|| {
+            if !in_memory {
+                return cmz_codec::Archive::open_with(&path, options);
+            }
+            let file = io::open(&path, mode)?;
+            let mut bytes = vec![0; file.byte_len() as usize];
+            file.read_at(0, &mut bytes)?;
+            cmz_codec::Archive::from_reader(Box::new(bytes), options).map_err(|e| e.in_file(&path))
+        });
+        let inner = opened.map_err(|e| exception(py, &e))?;
+        Ok(Self { inner: Arc::new(inner), path })
+    }
+
+    /// A file whose bytes are these.
+    #[staticmethod]
+    fn from_bytes(py: Python<'_>, data: Vec<u8>) -> PyResult<Self> {
+        let opened = py.detach(|| cmz_codec::Archive::from_reader(Box::new(data), OpenOptions::default()));
+        let inner = opened.map_err(|e| exception(py, &e))?;
+        Ok(Self { inner: Arc::new(inner), path: PathBuf::new() })
+    }
+
+    /// Where the file is; empty if it was given as bytes.
+    #[getter]
+    fn path(&self) -> &PathBuf {
+        &self.path
+    }
+
+    /// The tensors' names, in file order.
+    #[getter]
+    fn names(&self) -> Vec<&str> {
+        self.inner.tensors().iter().map(|tensor| tensor.name.as_str()).collect()
+    }
+
+    /// The user's metadata.
+    #[getter]
+    fn metadata(&self) -> BTreeMap<String, String> {
+        self.inner.index().manifest().metadata.clone()
+    }
+
+    /// Length of the file, in bytes.
+    #[getter]
+    fn file_len(&self) -> u64 {
+        self.inner.index().file_len()
+    }
+
+    /// The root digest, in hexadecimal.
+    #[getter]
+    fn root(&self) -> String {
+        self.inner.index().root().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Program and version that wrote the file.
+    #[getter]
+    fn generator(&self) -> &str {
+        &self.inner.index().manifest().generator
+    }
+
+    /// Kind, length and SHA-256 of the file that this one was made from.
+    #[getter]
+    fn source(&self) -> Option<(&str, u64, &str)> {
+        self.inner.source().ok().map(|source| (source.kind.as_str(), source.len, source.sha256.as_str()))
+    }
+
+    fn __contains__(&self, name: &str) -> bool {
+        self.inner.index().find(name).is_some()
+    }
+
+    /// What the file says of a tensor.
+    fn info(&self, py: Python<'_>, name: &str) -> PyResult<Info> {
+        let number = self.inner.find(name).map_err(|e| exception(py, &e))?;
+        let (index, tensor) = (self.inner.index(), &self.inner.tensors()[number]);
+        let blocks = index.tensor_blocks(number);
+        let records = &index.table()[blocks.data.clone()];
+        let stored = records.iter().map(|record| u64::from(record.stored_len)).sum();
+        let offset = index.table()[blocks.descriptor].offset;
+        let encoding = tensor.encoding.name.clone();
+        Ok((
+            tensor.dtype.clone(),
+            tensor.shape.clone(),
+            index.tensor_len(number),
+            stored,
+            records.len(),
+            encoding,
+            offset,
+        ))
+    }
+
+    /// Decodes a tensor. Returns memory of its own and the offset in it at which the tensor begins.
+    #[pyo3(signature = (name, threads = 0))]
+    fn read<'py>(&self, py: Python<'py>, name: &str, threads: usize) -> PyResult<(Bound<'py, PyByteArray>, usize)> {
+        let number = self.inner.find(name).map_err(|e| exception(py, &e))?;
+        let len = self.inner.index().tensor_len(number);
+        let threads = crate::threads(threads);
+        aligned(py, len, |buffer| self.inner.read_into(name, buffer, threads))
+    }
+
+    /// Decodes bytes `start` to `end` of a tensor; only the blocks that hold them are read. Returns
+    /// what `read` does.
+    fn read_range<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        start: u64,
+        end: u64,
+    ) -> PyResult<(Bound<'py, PyByteArray>, usize)> {
+        let number = self.inner.find(name).map_err(|e| exception(py, &e))?;
+        let bytes = py.detach(|| self.inner.read_range(number, Range { start, end }));
+        let bytes = bytes.map_err(|e| exception(py, &e))?;
+        aligned(py, bytes.len() as u64, |buffer| {
+            buffer.copy_from_slice(&bytes);
+            Ok(())
+        })
+    }
+}
+
+impl Archive {
+    /// The file for the library.
+    pub(crate) fn shared(&self) -> Arc<cmz_codec::Archive> {
+        self.inner.clone()
+    }
+}
+
+/// Fills `len` bytes of new memory, without holding the interpreter's lock. The memory is seen by
+/// nobody else meanwhile.
+fn aligned(
+    py: Python<'_>,
+    len: u64,
+    fill: impl FnOnce(&mut [u8]) -> cmz_codec::Result<()> + Send,
+) -> PyResult<(Bound<'_, PyByteArray>, usize)> {
+    let len = usize::try_from(len).map_err(|_| argument(py, format!("{len} bytes"), "more than memory can hold"))?;
+    let mut start = 0;
+    let memory = PyByteArray::new_with(py, len + ALIGNMENT, |bytes| {
+        start = bytes.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+        let part = &mut bytes[start..start + len];
+        py.detach(|| fill(part)).map_err(|e| exception(py, &e))
+    })?;
+    Ok((memory, start))
+}

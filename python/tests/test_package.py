@@ -1,0 +1,36 @@
+"""The package itself: its stubs, and what importing it does not import."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import cmz
+
+
+def test_the_stubs_name_what_there_is():
+    stubs = ast.parse((Path(cmz.__file__).parent / "_native.pyi").read_text())
+    listed, methods = set(), set()
+    for node in stubs.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            listed.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            methods = {method.name for method in node.body if isinstance(method, ast.FunctionDef)}
+    assert listed == {name for name in dir(cmz._native) if not name.startswith("__")}
+    public = {name for name in vars(cmz._native.Archive) if not name.startswith("__")}
+    assert methods - {"__init__", "__contains__"} == public
+    assert (Path(cmz.__file__).parent / "py.typed").exists()
+
+
+def test_everything_listed_is_there():
+    assert all(hasattr(cmz, name) for name in cmz.__all__)
+
+
+def test_frameworks_are_imported_when_needed():
+    script = "import sys, cmz; print([name for name in ('torch', 'numpy', 'jax', 'transformers', 'tqdm') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_modules_of_frameworks_need_no_import_of_their_own():
+    script = "import cmz; print(cmz.numpy.load_file.__module__, hasattr(cmz, 'tensorflow'))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "cmz.numpy False\n"
