@@ -50,22 +50,20 @@ thread_local bool overridden;
 thread_local Settings override_settings;
 thread_local uint64_t allocations_until_failure;
 
-// OS threads that stay, each running one CTA at a time.
+// OS threads that stay, each running one CTA at a time. CTAs run on no other: a thread's fibers, with all their stacks, live as long as
+// the process, and callers may be threads that come and go.
 class Pool {
   public:
-    // Runs `job` on the calling thread and on `helpers` others; returns when all have returned.
-    void run(unsigned helpers, std::function<void()> job) {
+    // Runs `job` on so many threads; returns when all have returned.
+    void run(unsigned workers, std::function<void()> job) {
         std::unique_lock<std::mutex> lock(mutex);
         current = std::move(job);
         generation++;
-        wanted = running = helpers;
-        for (; threads < helpers; threads++) {
+        wanted = running = workers;
+        for (; threads < workers; threads++) {
             std::thread([this, id = threads, seen = generation - 1] { serve(id, seen); }).detach();
         }
         start.notify_all();
-        lock.unlock();
-        current();
-        lock.lock();
         finished.wait(lock, [&] { return running == 0; });
     }
 
@@ -130,11 +128,7 @@ bool launch(const Kernel &kernel, const EmuLaunch &dimensions, void **arguments)
     static std::mutex one_launch_at_a_time;
     std::lock_guard<std::mutex> guard(one_launch_at_a_time);
     const uint64_t workers = settings.workers < ctas ? settings.workers : ctas;
-    if (workers == 1) {
-        work();
-    } else {
-        pool->run(static_cast<unsigned>(workers - 1), work);
-    }
+    pool->run(static_cast<unsigned>(workers), work);
     return true;
 }
 
