@@ -37,6 +37,10 @@ step "data races"
 # Only kernels are instrumented: of Rust code the sanitizer would not see the synchronisation.
 TSAN_OPTIONS="exitcode=66 ignore_noninstrumented_modules=1" sanitized thread libtsan.so
 
+step "the C interface and its header"
+cargo test --quiet --locked --package cmz-gpu-c --tests
+cargo xtask header --check
+
 if [ "${CMZ_NO_NVCC:-}" ]; then
     step "PTX: not checked, CMZ_NO_NVCC is set"
     exit

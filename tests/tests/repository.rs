@@ -20,6 +20,12 @@ const UNSAFE: &[&str] = &[
     "codec/src/stream/tiered/prefetch.rs",
     "codec/tests/steady_state.rs",
     "format-spec/tests/allocation.rs",
+    // Functions for C take pointers of C.
+    "gpu-decode/c-abi/src/archive.rs",
+    "gpu-decode/c-abi/src/error.rs",
+    "gpu-decode/c-abi/src/gpu.rs",
+    "gpu-decode/c-abi/src/plan.rs",
+    "gpu-decode/c-abi/src/pointer.rs",
     "gpu-decode/emulator/src/lib.rs",
     "gpu-decode/emulator/tests/detections.rs",
     "gpu-decode/emulator/tests/driver.rs",
