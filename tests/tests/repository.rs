@@ -31,6 +31,7 @@ const UNSAFE: &[&str] = &[
     "gpu-decode/emulator/tests/driver.rs",
     "gpu-decode/emulator/tests/kernels.rs",
     "gpu-decode/src/device.rs",
+    "gpu-decode/tests/emulated_only.rs",
     "tests/tests/allocation.rs",
 ];
 

@@ -1,4 +1,5 @@
 //! A C program against the header and the library, on the emulator.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

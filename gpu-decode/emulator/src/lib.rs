@@ -80,6 +80,12 @@ pub fn fail_allocation(number: u64) {
     unsafe { symbol::<unsafe extern "C" fn(u64)>("emu_fail_allocation")(number) }
 }
 
+/// What the process has from the driver and has not given back: allocations, streams, events, graphs.
+pub fn live_objects() -> u64 {
+    // SAFETY: the function has this type; it counts.
+    unsafe { symbol::<unsafe extern "C" fn() -> u64>("emu_live_objects")() }
+}
+
 /// Makes cudarc find the emulator when it looks for the CUDA driver. To be called before anything of cudarc is.
 pub fn install_fake_driver() {
     library();
