@@ -30,6 +30,7 @@ const UNSAFE: &[&str] = &[
     "gpu-decode/emulator/tests/detections.rs",
     "gpu-decode/emulator/tests/driver.rs",
     "gpu-decode/emulator/tests/kernels.rs",
+    "gpu-decode/examples/resident/model.rs",
     "gpu-decode/src/device.rs",
     "gpu-decode/tests/emulated_only.rs",
     "tests/tests/allocation.rs",
