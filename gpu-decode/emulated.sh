@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The GPU code on a machine without a GPU: kernels and host code on the emulator, in every order and under sanitizers;
-# and the checked-in PTX against its sources. Needs Rust and g++; the PTX also Python and its package index.
+# and the checked-in PTX against its sources. Needs Rust, g++ and Python; the PTX also Python's package index.
 #     CMZ_NVCC      the nvcc to check the PTX with, when it is already there
 #     CMZ_NO_NVCC   set: leaves the check of the PTX out
 set -euo pipefail
@@ -36,6 +36,19 @@ ASAN_OPTIONS=detect_leaks=0 sanitized address,undefined "libasan.so libubsan.so"
 step "data races"
 # Only kernels are instrumented: of Rust code the sanitizer would not see the synchronisation.
 TSAN_OPTIONS="exitcode=66 ignore_noninstrumented_modules=1" sanitized thread libtsan.so
+
+step "the C interface and its header"
+cargo test --quiet --locked --package cmz-gpu-c --tests
+cargo xtask header --check
+cargo build --quiet --locked --package cmz-cli --package cmz-gpu-c --package cmz-gpu-emulator
+source=tests/data/minilm-layer0-bf16.safetensors
+target/debug/cmz compress --force "$source" -o target/layer0.cmz >/dev/null
+for way in "" --load; do
+    # shellcheck disable=SC2086
+    python3 gpu-decode/examples/torch_load.py target/layer0.cmz --original "$source" $way \
+        --library target/debug/libcmz_gpu.so \
+        --emulator "$(ls -t target/debug/build/cmz-gpu-emulator-*/out/libcmz_fakecuda.so | head -n 1)"
+done
 
 if [ "${CMZ_NO_NVCC:-}" ]; then
     step "PTX: not checked, CMZ_NO_NVCC is set"

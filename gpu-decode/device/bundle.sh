@@ -34,7 +34,7 @@ collect() {
     done
 }
 
-built build --package cmz-cli --package cmz-gpu-decode | collect
+built build --package cmz-cli --package cmz-gpu-decode --package cmz-gpu-c | collect
 built test --package cmz-gpu-decode --test gpu --no-run | collect
 
 for source in tests/data/*.safetensors; do

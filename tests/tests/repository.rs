@@ -20,10 +20,17 @@ const UNSAFE: &[&str] = &[
     "codec/src/stream/tiered/prefetch.rs",
     "codec/tests/steady_state.rs",
     "format-spec/tests/allocation.rs",
+    // Functions for C take pointers of C.
+    "gpu-decode/c-abi/src/archive.rs",
+    "gpu-decode/c-abi/src/error.rs",
+    "gpu-decode/c-abi/src/gpu.rs",
+    "gpu-decode/c-abi/src/plan.rs",
+    "gpu-decode/c-abi/src/pointer.rs",
     "gpu-decode/emulator/src/lib.rs",
     "gpu-decode/emulator/tests/detections.rs",
     "gpu-decode/emulator/tests/driver.rs",
     "gpu-decode/emulator/tests/kernels.rs",
+    "gpu-decode/examples/resident/model.rs",
     "gpu-decode/src/batch.rs",
     "gpu-decode/src/bench.rs",
     "gpu-decode/src/decoder.rs",
@@ -35,6 +42,7 @@ const UNSAFE: &[&str] = &[
     "gpu-decode/src/resident.rs",
     "gpu-decode/src/verify.rs",
     "gpu-decode/tests/common/mod.rs",
+    "gpu-decode/tests/emulated_only.rs",
     "tests/tests/allocation.rs",
 ];
 

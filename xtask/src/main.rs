@@ -1,5 +1,6 @@
 //! Tasks of the repository: `cargo xtask`.
 
+mod header;
 mod kernels;
 mod list;
 mod sass;
@@ -11,6 +12,8 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 cargo xtask kernels           compiles the CUDA kernels to gpu-decode/ptx/NAME.ptx
 cargo xtask kernels --check   fails if one is stale, spills, uses local memory, or does not assemble for every GPU
+cargo xtask header            makes the C header gpu-decode/c-abi/include/cmz_gpu.h
+cargo xtask header --check    fails if it is stale
 cargo xtask sass [KERNEL]     lane-instructions per element from the disassembly, phase by phase
 
 The kernels are those of gpu-decode/kernels/list.txt. nvcc is $CMZ_NVCC, or else the one on the path; an assembler of
@@ -23,6 +26,8 @@ fn main() -> ExitCode {
     let done = match words[..] {
         ["kernels"] => kernels::write(&root()),
         ["kernels", "--check"] => kernels::check(&root()),
+        ["header"] => header::write(&root()),
+        ["header", "--check"] => header::check(&root()),
         ["sass"] => sass::count(&root(), None),
         ["sass", kernel] => sass::count(&root(), Some(kernel)),
         _ => {

@@ -90,4 +90,7 @@ enum class Call { UNSAFE, WAITS_FOR_ALL };
 Result refuse_in_capture(Call call = Call::UNSAFE);
 void invalidate(Stream &stream);
 
+// Of device and pinned memory together.
+size_t live_allocations();
+
 }  // namespace emu

@@ -97,6 +97,8 @@ Result run_now(Work work) {
 
 }  // namespace
 
+size_t emu::live_allocations() { return device_memory().size() + pinned_memory().size(); }
+
 // ---- allocations ----------------------------------------------------------------------------------------------------------
 
 CUDA_API cuMemGetInfo_v2(size_t *unused, size_t *total) {

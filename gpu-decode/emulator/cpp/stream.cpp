@@ -168,6 +168,12 @@ Result emu::refuse_in_capture(Call call) {
     return result;
 }
 
+// For tests that look for leaks.
+EMU_EXPORT uint64_t emu_live_objects() {
+    Locked lock;
+    return live_allocations() + handles<Stream>().live.size() + handles<Event>().live.size() + handles<Graph>().live.size();
+}
+
 // ---- streams ------------------------------------------------------------------------------------------------------------
 
 CUDA_API cuStreamCreate(void **handle, unsigned flags) {

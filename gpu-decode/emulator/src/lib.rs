@@ -19,6 +19,7 @@
 #![expect(unsafe_code, reason = "the emulator is a C++ library")]
 
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
+use std::path::Path;
 use std::sync::OnceLock;
 
 use libloading::{Library, Symbol};
@@ -86,9 +87,21 @@ pub fn library_path() -> &'static str {
     env!("CMZ_FAKE_CUDA")
 }
 
+/// What the process has from the driver and has not given back: allocations, streams, events, graphs.
+pub fn live_objects() -> u64 {
+    // SAFETY: the function has this type; it counts.
+    unsafe { symbol::<unsafe extern "C" fn() -> u64>("emu_live_objects")() }
+}
+
 /// Makes cudarc find the emulator when it looks for the CUDA driver. To be called before anything of cudarc is.
 pub fn install_fake_driver() {
     library();
+}
+
+/// The library that stands in for libcuda. For programs that are not this one: loaded first (`LD_PRELOAD`), it answers when they
+/// look for libcuda.so.
+pub fn library_path() -> &'static Path {
+    Path::new(env!("CMZ_FAKE_CUDA"))
 }
 
 /// The kernels of gpu-decode/kernels/list.txt.
@@ -132,7 +145,7 @@ fn library() -> &'static Library {
     static LIBRARY: OnceLock<Library> = OnceLock::new();
     LIBRARY.get_or_init(|| {
         // SAFETY: the library is the one that build.rs made; its initializers only register kernels.
-        unsafe { Library::new(env!("CMZ_FAKE_CUDA")) }.expect("the library that the build script made")
+        unsafe { Library::new(library_path()) }.expect("the library that the build script made")
     })
 }
 
