@@ -56,6 +56,7 @@ impl Encoder {
     pub(super) fn encode(&mut self, symbols: &[u8], width: Width, level: Level, simd: bool, out: &mut Vec<u8>) {
         let tile_log = match level {
             Level::Fast => 14,
+            Level::Max if width.bytes() == 1 => 17,
             Level::Max => 16,
         };
         let counts = self.counter.count(symbols, width);
