@@ -12,6 +12,7 @@ const UNSAFE: &[&str] = &[
     "codec/src/io/mmap.rs",
     "codec/src/stream/bitpack/bmi2.rs",
     "codec/src/stream/huffman/bmi2.rs",
+    "codec/src/stream/rans/avx2.rs",
     "codec/src/stream/rans/avx512.rs",
     "codec/src/stream/rans/avx512_encode.rs",
     "codec/src/stream/tiered/avx2.rs",

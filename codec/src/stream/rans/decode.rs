@@ -8,7 +8,28 @@ use crate::Scratch;
 use crate::stream::{StreamError, Width};
 
 #[cfg(target_arch = "x86_64")]
-use super::avx512::{Avx512, Packed};
+use super::simd::{self, Packed};
+#[cfg(target_arch = "x86_64")]
+use super::{avx2::Avx2, avx512::Avx512};
+
+/// A way to decode on this machine. All of them give the same symbols and refuse the same streams.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Path {
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    Portable,
+}
+
+/// Every path that this machine has, the fastest first.
+pub(super) fn paths() -> impl Iterator<Item = Path> {
+    #[cfg(target_arch = "x86_64")]
+    let simd = Avx512::new().map(Path::Avx512).into_iter().chain(Avx2::new().map(Path::Avx2));
+    #[cfg(not(target_arch = "x86_64"))]
+    let simd = std::iter::empty();
+    simd.chain([Path::Portable])
+}
 
 /// The tables of one stream, reused from stream to stream.
 #[derive(Default)]
@@ -85,18 +106,19 @@ pub(super) fn decode(
     symbols: &mut [u8],
 ) -> Result<(), StreamError> {
     let mut tables = scratch.take::<Tables>();
-    let result = decode_with(&mut tables, stream, width, symbols, true);
+    let path = paths().next().unwrap_or(Path::Portable);
+    let result = decode_with(&mut tables, stream, width, symbols, path);
     scratch.put(tables);
     result
 }
 
-/// Decodes with the widest instructions there are, or without any.
+/// Decodes on a stated path.
 pub(super) fn decode_with(
     tables: &mut Tables,
     stream: &[u8],
     width: Width,
     symbols: &mut [u8],
-    simd: bool,
+    path: Path,
 ) -> Result<(), StreamError> {
     let n = symbol_count(symbols.len(), width)?;
     let parts = Parts::of(stream)?;
@@ -111,13 +133,16 @@ pub(super) fn decode_with(
     }
     tables.slots.fill(&tables.model);
     #[cfg(target_arch = "x86_64")]
-    if simd
-        && let Some(avx512) = Avx512::new()
-        && tables.packed.fill(&tables.model, width)
-    {
-        return avx512.decode(&tables.packed, &tables.slots, &tiles, parts.tile, width, symbols);
+    if !matches!(path, Path::Portable) && tables.packed.fill(&tables.model, width) {
+        let Tables { slots, packed, .. } = tables;
+        match path {
+            Path::Avx512(avx512) => return simd::decode(avx512, packed, slots, &tiles, parts.tile, width, symbols),
+            Path::Avx2(avx2) => return simd::decode(avx2, packed, slots, &tiles, parts.tile, width, symbols),
+            Path::Portable => {}
+        }
     }
-    let _ = simd;
+    #[cfg(not(target_arch = "x86_64"))]
+    let Path::Portable = path;
     for (t, tile) in symbols.chunks_mut(parts.tile * width.bytes()).enumerate() {
         let mut cursor = Cursor::of(&tiles, t)?;
         decode_tail(&tables.slots, tiles.payload, &mut cursor, width, tile);
