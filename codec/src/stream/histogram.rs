@@ -94,12 +94,13 @@ const fn logarithms() -> [u32; (1 << INDEX_BITS) + 1] {
     while i < 1 << INDEX_BITS {
         // Repeated squaring, of a number with 31 fractional bits.
         let mut mantissa = ((1 << INDEX_BITS) + i as u64) << (31 - INDEX_BITS);
-        let mut bit = 0;
-        while bit <= FRACTION {
+        let mut bits = 0;
+        while bits <= FRACTION {
             mantissa = (mantissa * mantissa) >> 31;
-            table[i] = table[i] << 1 | (mantissa >> 32) as u32;
-            mantissa >>= mantissa >> 32;
-            bit += 1;
+            let bit = mantissa >> 32;
+            table[i] = table[i] << 1 | bit as u32;
+            mantissa >>= bit;
+            bits += 1;
         }
         table[i] = (table[i] + 1) >> 1;
         i += 1;

@@ -6,7 +6,7 @@ use cmz_format::codec_id;
 
 use super::super::sources::{Sources, Tiles, width};
 use super::super::versions::Version;
-use super::super::{Array, Encoding, MAX_COMPONENTS, StreamRef};
+use super::super::{Array, Component, Encoding, MAX_COMPONENTS, StreamRef};
 use super::{FloatJoint, Layout, loops};
 use crate::stream::bitpack::{self, Bitpack};
 use crate::stream::tiered::{Buffers, Path, TILE};
@@ -32,17 +32,17 @@ pub(super) fn decode(
         Ok(sources) => sources,
         Err(error) => return Some(Err(error)),
     };
-    let mut buffers = scratch.take::<Buffers>();
-    let mut tiles = scratch.take::<Tiles>();
     let version = Version::of(path);
-    let result = data.chunks_mut(TILE * len).enumerate().try_for_each(|(t, data)| {
-        let range = TILE * t..TILE * t + data.len() / len;
-        let parts = sources.tile(t, range, &mut buffers, &mut tiles)?;
-        sources.join(&parts, len, data, |parts, data| loops::join_by(version, layout, parts, data));
-        Ok(())
+    let result = scratch.with::<Buffers, _>(|buffers, scratch| {
+        scratch.with::<Tiles, _>(|tiles, _| {
+            data.chunks_mut(TILE * len).enumerate().try_for_each(|(t, data)| {
+                let range = TILE * t..TILE * t + data.len() / len;
+                let parts = sources.tile(t, range, buffers, tiles)?;
+                sources.join(&parts, len, data, |parts, data| loops::join_by(version, layout, parts, data));
+                Ok(())
+            })
+        })
     });
-    scratch.put(tiles);
-    scratch.put(buffers);
     sources.close(scratch);
     Some(result)
 }
@@ -79,16 +79,32 @@ pub(super) fn encode(
     if others.iter().enumerate().any(|(i, &id)| id != codec_id::RAW && (i > 0 || id != Bitpack.id())) {
         return false;
     }
-    let mut plane = scratch.take::<Joint>();
-    let mut tiles = scratch.take::<Tiles>();
-    plane.0.resize(plane.0.len().max(joint.array.byte_len), 0);
-    let symbols = &mut plane.0[..joint.array.byte_len];
+    scratch.with::<Joint, _>(|plane, scratch| {
+        plane.0.resize(plane.0.len().max(joint.array.byte_len), 0);
+        let symbols = &mut plane.0[..joint.array.byte_len];
+        let version = Version::of(path);
+        scratch.with(|tiles, _| split_tiles((version, layout, len), data, &components, others, symbols, outs, tiles));
+        codec.encode(symbols, width(joint), level, scratch, stream);
+    });
+    true
+}
+
+/// Splits elements of `len` bytes into joint `symbols`, and appends the streams of all else to `outs`.
+fn split_tiles(
+    (version, layout, len): (Version, Layout, usize),
+    data: &[u8],
+    components: &[Component],
+    others: &[u16],
+    symbols: &mut [u8],
+    outs: &mut [Vec<u8>],
+    tiles: &mut Tiles,
+) {
     outs.iter_mut().for_each(|out| out.reserve(data.len() / len));
-    for (data, symbols) in data.chunks(TILE * len).zip(symbols.chunks_mut(TILE * width(joint).bytes())) {
+    for (data, symbols) in data.chunks(TILE * len).zip(symbols.chunks_mut(TILE * width(&components[0]).bytes())) {
         let mut parts = ArrayVec::<&mut [u8], MAX_COMPONENTS>::new();
         parts.push(symbols);
         parts.extend(tiles.0.iter_mut().map(|tile| &mut tile[..data.len() / len]).take(outs.len()));
-        loops::split_by(Version::of(path), layout, data, &mut parts);
+        loops::split_by(version, layout, data, &mut parts);
         for (((part, component), &id), out) in parts[1..].iter().zip(&components[1..]).zip(others).zip(&mut *outs) {
             if id == Bitpack.id() {
                 bitpack::append(part, width(component), out);
@@ -97,8 +113,4 @@ pub(super) fn encode(
             }
         }
     }
-    codec.encode(symbols, width(joint), level, scratch, stream);
-    scratch.put(tiles);
-    scratch.put(plane);
-    true
 }

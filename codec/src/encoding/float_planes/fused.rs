@@ -25,11 +25,9 @@ pub(super) fn decode(
         Ok(sources) => sources,
         Err(error) => return Some(Err(error)),
     };
-    let mut buffers = scratch.take::<Buffers>();
-    let mut tiles = scratch.take::<Tiles>();
-    let result = join_tiles(path, layout, &sources, &mut buffers, &mut tiles, data);
-    scratch.put(tiles);
-    scratch.put(buffers);
+    let result = scratch.with::<Buffers, _>(|buffers, scratch| {
+        scratch.with::<Tiles, _>(|tiles, _| join_tiles(path, layout, &sources, buffers, tiles, data))
+    });
     sources.close(scratch);
     Some(result)
 }
@@ -79,11 +77,9 @@ pub(super) fn encode(
         return false;
     }
     let [exponent, others @ ..] = streams else { return false };
-    let mut buffers = scratch.take::<Buffers>();
-    let mut tiles = scratch.take::<Tiles>();
-    split_tiles(path, layout, data, exponent, others, &mut buffers, &mut tiles);
-    scratch.put(tiles);
-    scratch.put(buffers);
+    scratch.with::<Buffers, _>(|buffers, scratch| {
+        scratch.with::<Tiles, _>(|tiles, _| split_tiles(path, layout, data, exponent, others, buffers, tiles));
+    });
     true
 }
 

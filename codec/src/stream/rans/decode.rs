@@ -105,11 +105,8 @@ pub(super) fn decode(
     scratch: &mut Scratch,
     symbols: &mut [u8],
 ) -> Result<(), StreamError> {
-    let mut tables = scratch.take::<Tables>();
     let path = paths().next().unwrap_or(Path::Portable);
-    let result = decode_with(&mut tables, stream, width, symbols, path);
-    scratch.put(tables);
-    result
+    scratch.with(|tables, _| decode_with(tables, stream, width, symbols, path))
 }
 
 /// Decodes on a stated path.

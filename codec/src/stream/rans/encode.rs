@@ -46,9 +46,7 @@ pub(super) struct Cursor {
 
 /// Appends the stream for `symbols` to `out`.
 pub(super) fn encode(symbols: &[u8], width: Width, level: Level, scratch: &mut Scratch, out: &mut Vec<u8>) {
-    let mut encoder = scratch.take::<Encoder>();
-    encoder.encode(symbols, width, level, true, out);
-    scratch.put(encoder);
+    scratch.with::<Encoder, _>(|encoder, _| encoder.encode(symbols, width, level, true, out));
 }
 
 impl Encoder {

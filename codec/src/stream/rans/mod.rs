@@ -120,10 +120,7 @@ mod tests {
             scratch: &mut Scratch,
             symbols: &mut [u8],
         ) -> Result<(), StreamError> {
-            let mut tables = scratch.take();
-            let result = decode::decode_with(&mut tables, stream, width, symbols, self.0);
-            scratch.put(tables);
-            result
+            scratch.with(|tables, _| decode::decode_with(tables, stream, width, symbols, self.0))
         }
 
         fn decode_naive(&self, stream: &[u8], width: Width, symbols: &mut [u8]) -> Result<(), StreamError> {
