@@ -175,41 +175,46 @@ fn decode_tail_of<T: Copy>(
     let (Ok(steps), Ok(symbols)) = (slots.steps[..].try_into(), slots.symbols[..].try_into()) else { return };
     let slots = (steps, symbols);
     for group in rest.chunks_mut(GROUP) {
+        let ahead = payload.get(cursor.at..).unwrap_or_default();
+        let mut copy = [0; 2 * GROUP];
+        let words = ahead.first_chunk().unwrap_or_else(|| {
+            copy[..ahead.len()].copy_from_slice(ahead);
+            &copy
+        });
+        let (Ok(words), mut used) = (words.as_chunks().0.try_into(), 0) else { return };
         for k in 0..GRANULE {
             if let Ok(group) = <&mut [T; GROUP]>::try_from(&mut *group) {
-                for lane in 0..LANES {
-                    group[lane * GRANULE + k] = put(step(slots, payload, cursor, lane));
+                for (lane, state) in cursor.states.iter_mut().enumerate() {
+                    group[lane * GRANULE + k] = put(step(slots, words, &mut used, state));
                 }
             } else {
-                for (lane, granule) in group.chunks_mut(GRANULE).enumerate() {
+                for (granule, state) in group.chunks_mut(GRANULE).zip(&mut cursor.states) {
                     if let Some(place) = granule.get_mut(k) {
-                        *place = put(step(slots, payload, cursor, lane));
+                        *place = put(step(slots, words, &mut used, state));
                     }
                 }
             }
         }
+        cursor.at += 2 * used;
     }
 }
 
-/// Decodes one symbol of one lane. Words behind the payload count as zero; that the
-/// tile is too short then shows in [`Cursor::finish`].
+/// Decodes one symbol of one lane. A group has at most as many words as symbols; those behind the
+/// payload are zero, and that the tile is too short then shows in [`Cursor::finish`].
 #[inline(always)]
 fn step(
     (steps, symbols): (&[u32; SCALE as usize], &[u16; SCALE as usize]),
-    payload: &[u8],
-    cursor: &mut Cursor,
-    lane: usize,
+    words: &[[u8; 2]; GROUP],
+    used: &mut usize,
+    state: &mut u32,
 ) -> u16 {
-    let state = cursor.states[lane];
-    let slot = (state % SCALE) as usize;
+    let slot = (*state % SCALE) as usize;
     let step = steps[slot];
-    let state = (step & 0xffff) * (state >> SCALE_BITS) + (step >> 16);
-    let word = match payload.get(cursor.at..).and_then(<[u8]>::first_chunk) {
-        Some(&word) => u32::from(u16::from_le_bytes(word)),
-        None => 0,
-    };
-    let short = state < LOWER;
-    cursor.states[lane] = if short { state << 16 | word } else { state };
-    cursor.at += 2 * usize::from(short);
+    let x = (step & 0xffff) * (*state >> SCALE_BITS) + (step >> 16);
+    let word = u32::from(u16::from_le_bytes(words[*used % GROUP]));
+    // Nobody foresees which states need a word: no branch.
+    let short = u32::from(x < LOWER);
+    *state = x << (16 * short) | word & short.wrapping_neg();
+    *used += short as usize;
     symbols[slot]
 }
