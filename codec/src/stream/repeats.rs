@@ -3,8 +3,8 @@
 /// Windows are remembered at multiples of one number and looked for at multiples of the other. As
 /// they have no divisor in common, one place in `REMEMBERED * LOOKED_FOR` shows a repeat,
 /// however far it is from what it repeats.
-const REMEMBERED: usize = 5;
-const LOOKED_FOR: usize = 4;
+const REMEMBERED: usize = 9;
+const LOOKED_FOR: usize = 8;
 /// Bits of a place in the table.
 const TABLE_BITS: u32 = 12;
 /// Bits of information that a window should hold, so that equal ones are no accident.
