@@ -8,17 +8,20 @@ use crate::encoding::reference::{BaseId, Operation, Reference};
 use crate::encoding::{Array, Element, Encoding, plain::Plain};
 use crate::registry;
 use crate::safetensors::Entry;
+use crate::stream::repeats::repeated_bytes;
 use crate::stream::{Histogram, Level, StreamCodec, Width};
 use crate::{Archive, Scratch};
 
 /// Bytes that a block decodes to, about.
 pub const BLOCK_LEN: u64 = 1 << 20;
+/// Elements of a block, at most: where they are small, tables for half a MiB gain more than they cost.
+const MOST_ELEMENTS: u64 = 1 << 19;
 /// Blocks hold whole multiples of so many elements where rows permit: what a GPU warp
 /// or a SIMD loop decodes at a time.
 const TILE: u64 = 4096;
 /// Samples taken from a tensor, and bytes in each.
 const SAMPLES: u64 = 4;
-const SAMPLE_LEN: u64 = 16 << 10;
+const SAMPLE_LEN: u64 = 8 << 10;
 /// Bytes of a sample that a codec encodes which cannot estimate.
 const TRIAL_LEN: usize = 8 << 10;
 /// A tensor is compressed if that saves at least one part in so many; otherwise it is
@@ -40,7 +43,7 @@ pub struct EncodeOptions {
 /// [`BLOCK_LEN`] bytes, in whole tiles if the rows permit.
 fn block_elements(dtype: Option<Dtype>, shape: &[u64]) -> u64 {
     let bits = dtype.map_or(8, Dtype::bits);
-    let target = BLOCK_LEN * 8 / bits;
+    let target = (BLOCK_LEN * 8 / bits).min(MOST_ELEMENTS);
     let row = if dtype.is_some() { shape.last().copied().unwrap_or(1).max(1) } else { 1 };
     let lcm = |a: u64, b: u64| a.checked_mul(b / gcd(a, b));
     // Eight elements end on a byte whatever their width is.
@@ -172,6 +175,9 @@ const UNIT: u64 = 100;
 const STREAM_OVERHEAD: u64 = 48;
 /// In percent, what a stream must be of its raw form to be worth decoding.
 const NOISE: u64 = 99;
+
+/// Codecs that copy what repeats lose at least one part in so many of the rest.
+const LOSS: u64 = 64;
 
 /// Tries encodings and codecs on samples, each of which stands for a block.
 struct Chooser<'a> {
@@ -311,12 +317,35 @@ impl Chooser<'_> {
             return (forced, self.size(forced, symbols, &histogram) * UNIT);
         }
         let raw = (RAW, self.size(RAW, symbols, &histogram) * UNIT);
-        registry::streams_for(self.options.level)
-            .filter(|(codec, _)| codec.supports(width))
-            .map(|(codec, weight)| (codec, self.size(codec, symbols, &histogram) * weight))
-            .min_by_key(|&(_, cost)| cost)
-            .filter(|&(_, cost)| cost < raw.1 / UNIT * NOISE)
-            .unwrap_or(raw)
+        let mut best = (RAW, raw.1 / UNIT * NOISE);
+        // Those that can estimate come first: they may save the others their trials.
+        for estimates in [true, false] {
+            for (codec, weight) in registry::streams_for(self.options.level).filter(|c| c.0.supports(width)) {
+                let cost = match codec.estimate(&histogram) {
+                    Some(size) if estimates => size * weight,
+                    None if !estimates && self.least_size(symbols, &histogram) * weight < best.1 => {
+                        self.size(codec, symbols, &histogram) * weight
+                    }
+                    _ => continue,
+                };
+                if cost < best.1 {
+                    best = (codec, cost);
+                }
+            }
+        }
+        if best.0.id() == RAW.id() { raw } else { best }
+    }
+
+    /// What a codec that cannot estimate might need at least, in bytes: the entropy of what does
+    /// not repeat. Of that one part in [`LOSS`] is lost, as such codecs use whole bits.
+    fn least_size(&self, symbols: &[u8], histogram: &Histogram) -> u64 {
+        let len = symbols.len() as u64;
+        let entropy = histogram.entropy_bits() / 8;
+        let block = len * u64::from(self.factor);
+        let tried = &symbols[..symbols.len().min(TRIAL_LEN)];
+        let repeated = repeated_bytes(tried, 8 * entropy / block.max(1));
+        let alone = entropy - entropy * repeated / tried.len().max(1) as u64;
+        alone + alone / LOSS
     }
 
     /// About how long a codec's stream of a block like these symbols is, in bytes.

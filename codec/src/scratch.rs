@@ -20,11 +20,14 @@ impl Scratch {
         Self::default()
     }
 
-    /// Takes the value of type `T` out of the bag, or makes a new one. Hand it back
-    /// with [`Self::put`] to have it reused.
-    #[must_use]
-    pub fn take<T: Any + Send + Default>(&mut self) -> Box<T> {
-        self.values.remove(&TypeId::of::<T>()).and_then(|any| any.downcast().ok()).unwrap_or_default()
+    /// Does `work` with the bag's value of type `T`, a new one if there is none, and with the rest of
+    /// the bag.
+    pub fn with<T: Any + Send + Default, R>(&mut self, work: impl FnOnce(&mut T, &mut Self) -> R) -> R {
+        let found = self.values.remove(&TypeId::of::<T>()).and_then(|any| any.downcast().ok());
+        let mut value: Box<T> = found.unwrap_or_default();
+        let result = work(&mut value, self);
+        self.values.insert(TypeId::of::<T>(), value);
+        result
     }
 
     /// A buffer of `len` bytes with unspecified contents. Hand it back with [`Self::recycle`].
@@ -38,11 +41,6 @@ impl Scratch {
     /// Takes a buffer back.
     pub fn recycle(&mut self, buffer: Vec<u8>) {
         self.buffers.push(buffer);
-    }
-
-    /// Puts a value into the bag, in place of any other of its type.
-    pub fn put<T: Any + Send>(&mut self, value: Box<T>) {
-        self.values.insert(TypeId::of::<T>(), value);
     }
 }
 

@@ -18,6 +18,8 @@ pub mod float_joint;
 pub mod float_planes;
 pub mod plain;
 pub mod reference;
+mod sources;
+mod versions;
 
 /// Components of one encoding, at most.
 pub const MAX_COMPONENTS: usize = 8;

@@ -19,6 +19,7 @@ pub mod huffman;
 pub(crate) mod laws;
 pub mod rans;
 pub mod raw;
+pub(crate) mod repeats;
 mod symbol_set;
 pub mod tiered;
 pub mod zstd;

@@ -80,13 +80,6 @@ pub fn fail_allocation(number: u64) {
     unsafe { symbol::<unsafe extern "C" fn(u64)>("emu_fail_allocation")(number) }
 }
 
-/// The library that stands in for the driver, for programs that load it themselves: with `LD_PRELOAD` a program finds it
-/// when it looks for libcuda.
-#[must_use]
-pub fn library_path() -> &'static str {
-    env!("CMZ_FAKE_CUDA")
-}
-
 /// What the process has from the driver and has not given back: allocations, streams, events, graphs.
 pub fn live_objects() -> u64 {
     // SAFETY: the function has this type; it counts.

@@ -12,9 +12,8 @@ mod fused;
 mod planes;
 #[cfg(test)]
 mod tests;
-mod versions;
 
-use versions::Version;
+use super::versions::Version;
 
 /// The `float_planes` encoding.
 #[derive(Debug)]
@@ -108,12 +107,12 @@ impl Encoding for FloatPlanes {
 
     fn split(&self, array: Array, data: &[u8], components: &mut [&mut [u8]]) {
         let layout = Layout::of(array.element).expect("components() gave this array components");
-        Version::best().split(layout, data, components);
+        planes::split_by(Version::best(), layout, data, components);
     }
 
     fn join(&self, array: Array, components: &[&[u8]], data: &mut [u8]) {
         let layout = Layout::of(array.element).expect("components() gave this array components");
-        Version::best().join(layout, components, data);
+        planes::join_by(Version::best(), layout, components, data);
     }
 
     fn device_join(&self, element: Element) -> Option<DeviceJoin> {

@@ -1,11 +1,22 @@
 //! Elements to planes and back, in loops that a compiler turns into vector code. They
-//! are inlined into one function for each set of machine features, in `versions.rs`.
+//! are inlined into one function for each set of machine features.
 
 use super::Layout;
+use crate::encoding::versions::versioned;
+
+versioned! {
+    /// Takes `data` apart into `planes`.
+    split_by(layout: Layout, data: &[u8], planes: &mut [&mut [u8]]) is split
+}
+
+versioned! {
+    /// Puts `data` together from `planes`.
+    join_by(layout: Layout, planes: &[&[u8]], data: &mut [u8]) is join
+}
 
 /// Takes elements apart.
 #[inline(always)]
-pub(super) fn split(layout: Layout, data: &[u8], planes: &mut [&mut [u8]]) {
+fn split(layout: Layout, data: &[u8], planes: &mut [&mut [u8]]) {
     match (layout, planes) {
         (Layout::Bytes(2), planes) => split_bytes::<2>(data, planes),
         (Layout::Bytes(4), planes) => split_bytes::<4>(data, planes),
@@ -19,7 +30,7 @@ pub(super) fn split(layout: Layout, data: &[u8], planes: &mut [&mut [u8]]) {
 
 /// Puts elements together.
 #[inline(always)]
-pub(super) fn join(layout: Layout, planes: &[&[u8]], data: &mut [u8]) {
+fn join(layout: Layout, planes: &[&[u8]], data: &mut [u8]) {
     match (layout, planes) {
         (Layout::Bytes(2), &[e, s]) => join_2(e, s, data),
         (Layout::Bytes(4), &[e, s, m1, m0]) => join_4([e, s, m1, m0], data),

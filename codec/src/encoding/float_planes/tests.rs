@@ -53,7 +53,7 @@ fn split(version: Version, array: Array, data: &[u8]) -> Vec<Vec<u8>> {
     let components = FloatPlanes.components(array).unwrap();
     let mut planes: Vec<Vec<u8>> = components.iter().map(|c| vec![0; c.array.byte_len]).collect();
     let mut slices: Vec<&mut [u8]> = planes.iter_mut().map(Vec::as_mut_slice).collect();
-    version.split(Layout::of(array.element).unwrap(), data, &mut slices);
+    planes::split_by(version, Layout::of(array.element).unwrap(), data, &mut slices);
     planes
 }
 
@@ -67,7 +67,7 @@ fn check_versions(dtype: Dtype, data: &[u8]) {
         }
         let slices: Vec<&[u8]> = planes.iter().map(Vec::as_slice).collect();
         let mut joined = vec![0; data.len() + 1];
-        version.join(Layout::of(array.element).unwrap(), &slices, &mut joined[1..]);
+        planes::join_by(version, Layout::of(array.element).unwrap(), &slices, &mut joined[1..]);
         assert!(joined[1..] == *data, "{dtype}, {version:?}");
     }
 }

@@ -4,6 +4,8 @@ use super::{Histogram, Level, StreamCodec, StreamError, Width};
 use crate::Scratch;
 use crate::device::DeviceForm;
 
+#[cfg(target_arch = "x86_64")]
+mod bmi2;
 mod groups;
 mod naive;
 
@@ -28,9 +30,7 @@ impl StreamCodec for Bitpack {
     }
 
     fn encode(&self, symbols: &[u8], width: Width, _: Level, _: &mut Scratch, out: &mut Vec<u8>) {
-        let start = out.len();
-        out.resize(start + stream_len(symbols.len() / width.bytes(), width), 0);
-        groups::pack(symbols, width, &mut out[start..]);
+        append(symbols, width, out);
     }
 
     fn estimate(&self, histogram: &Histogram) -> Option<u64> {
@@ -38,8 +38,7 @@ impl StreamCodec for Bitpack {
     }
 
     fn decode(&self, stream: &[u8], width: Width, _: &mut Scratch, symbols: &mut [u8]) -> Result<(), StreamError> {
-        check(stream, width, symbols.len())?;
-        groups::unpack(stream, width, symbols);
+        Decoder::new(stream, width, symbols.len())?.unpack(0, symbols);
         Ok(())
     }
 
@@ -51,6 +50,37 @@ impl StreamCodec for Bitpack {
     fn decode_naive(&self, stream: &[u8], width: Width, symbols: &mut [u8]) -> Result<(), StreamError> {
         naive::decode(stream, width, symbols)
     }
+}
+
+/// A stream whose length is right for its symbols.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Decoder<'a> {
+    stream: &'a [u8],
+    width: Width,
+}
+
+impl<'a> Decoder<'a> {
+    /// Checks the stream of `byte_len` bytes of symbols.
+    pub(crate) fn new(stream: &'a [u8], width: Width, byte_len: usize) -> Result<Self, StreamError> {
+        check(stream, width, byte_len)?;
+        Ok(Self { stream, width })
+    }
+
+    /// Unpacks the symbols from number `start`, a multiple of eight, on.
+    ///
+    /// # Panics
+    /// If `start` is behind the end.
+    pub(crate) fn unpack(&self, start: usize, symbols: &mut [u8]) {
+        let at = start / GROUP * usize::from(self.width.bits());
+        groups::unpack(&self.stream[at..], self.width, symbols);
+    }
+}
+
+/// Appends the code of `symbols` to `out`. Multiples of eight symbols may be appended one by one.
+pub(crate) fn append(symbols: &[u8], width: Width, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + stream_len(symbols.len() / width.bytes(), width), 0);
+    groups::pack(symbols, width, &mut out[start..]);
 }
 
 /// Length of the stream of `n` symbols, in bytes.
@@ -82,6 +112,68 @@ mod tests {
     #[test]
     fn keeps_the_laws() {
         laws::check(&Bitpack);
+    }
+
+    /// The codec without special instructions.
+    #[derive(Debug)]
+    struct Portable;
+
+    impl StreamCodec for Portable {
+        fn id(&self) -> u16 {
+            Bitpack.id()
+        }
+
+        fn name(&self) -> &'static str {
+            "bitpack, portable"
+        }
+
+        fn supports(&self, width: Width) -> bool {
+            Bitpack.supports(width)
+        }
+
+        fn encode(&self, symbols: &[u8], width: Width, level: Level, scratch: &mut Scratch, out: &mut Vec<u8>) {
+            let start = out.len();
+            out.resize(start + stream_len(symbols.len() / width.bytes(), width), 0);
+            groups::pack_with(groups::Portable, symbols, width, &mut out[start..]);
+            let mut other = Vec::new();
+            Bitpack.encode(symbols, width, level, scratch, &mut other);
+            assert!(out[start..] == other, "the bytes depend on the machine");
+        }
+
+        fn decode(&self, stream: &[u8], width: Width, _: &mut Scratch, symbols: &mut [u8]) -> Result<(), StreamError> {
+            check(stream, width, symbols.len())?;
+            groups::unpack_with(groups::Portable, stream, width, symbols);
+            Ok(())
+        }
+
+        fn decode_naive(&self, stream: &[u8], width: Width, symbols: &mut [u8]) -> Result<(), StreamError> {
+            Bitpack.decode_naive(stream, width, symbols)
+        }
+    }
+
+    #[test]
+    fn the_portable_path_keeps_the_laws() {
+        laws::check(&Portable);
+    }
+
+    #[test]
+    fn parts_are_unpacked_as_the_whole() {
+        let mut random = laws::Random(3);
+        for width in (1..=16).map(Width::new) {
+            let symbols: Vec<u8> = (0..999)
+                .flat_map(|_| (random.next() as u16 >> (16 - width.bits())).to_le_bytes()[..width.bytes()].to_vec())
+                .collect();
+            let mut stream = Vec::new();
+            for part in symbols.chunks(64 * width.bytes()) {
+                append(part, width, &mut stream);
+            }
+            let decoder = Decoder::new(&stream, width, symbols.len()).unwrap();
+            let mut decoded = vec![0xa5; symbols.len()];
+            for (i, part) in decoded.chunks_mut(128 * width.bytes()).enumerate() {
+                decoder.unpack(128 * i, part);
+            }
+            assert_eq!(decoded, symbols, "{width:?}");
+        }
     }
 
     #[test]

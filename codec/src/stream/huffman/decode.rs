@@ -43,10 +43,7 @@ pub(super) fn decode(
     scratch: &mut Scratch,
     symbols: &mut [u8],
 ) -> Result<(), StreamError> {
-    let mut decoder = scratch.take::<Decoder>();
-    let result = decoder.decode(stream, width, symbols, true);
-    scratch.put(decoder);
-    result
+    scratch.with::<Decoder, _>(|decoder, _| decoder.decode(stream, width, symbols, true))
 }
 
 impl Decoder {

@@ -21,9 +21,7 @@ const LANE_ROOM: usize = TILE / LANES * super::LONGEST / 8 + 8;
 
 /// Appends the stream for `symbols` to `out`.
 pub(super) fn encode(symbols: &[u8], width: Width, scratch: &mut Scratch, out: &mut Vec<u8>) {
-    let mut encoder = scratch.take::<Encoder>();
-    encoder.encode(symbols, width, out);
-    scratch.put(encoder);
+    scratch.with::<Encoder, _>(|encoder, _| encoder.encode(symbols, width, out));
 }
 
 impl Encoder {

@@ -119,10 +119,7 @@ mod tests {
             scratch: &mut Scratch,
             symbols: &mut [u8],
         ) -> Result<(), StreamError> {
-            let mut decoder = scratch.take::<decode::Decoder>();
-            let result = decoder.decode(stream, width, symbols, false);
-            scratch.put(decoder);
-            result
+            scratch.with::<decode::Decoder, _>(|decoder, _| decoder.decode(stream, width, symbols, false))
         }
 
         fn decode_naive(&self, stream: &[u8], width: Width, symbols: &mut [u8]) -> Result<(), StreamError> {

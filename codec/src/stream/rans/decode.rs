@@ -8,7 +8,28 @@ use crate::Scratch;
 use crate::stream::{StreamError, Width};
 
 #[cfg(target_arch = "x86_64")]
-use super::avx512::{Avx512, Packed};
+use super::simd::{self, Packed};
+#[cfg(target_arch = "x86_64")]
+use super::{avx2::Avx2, avx512::Avx512};
+
+/// A way to decode on this machine. All of them give the same symbols and refuse the same streams.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Path {
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    Portable,
+}
+
+/// Every path that this machine has, the fastest first.
+pub(super) fn paths() -> impl Iterator<Item = Path> {
+    #[cfg(target_arch = "x86_64")]
+    let simd = Avx512::new().map(Path::Avx512).into_iter().chain(Avx2::new().map(Path::Avx2));
+    #[cfg(not(target_arch = "x86_64"))]
+    let simd = std::iter::empty();
+    simd.chain([Path::Portable])
+}
 
 /// The tables of one stream, reused from stream to stream.
 #[derive(Default)]
@@ -84,19 +105,17 @@ pub(super) fn decode(
     scratch: &mut Scratch,
     symbols: &mut [u8],
 ) -> Result<(), StreamError> {
-    let mut tables = scratch.take::<Tables>();
-    let result = decode_with(&mut tables, stream, width, symbols, true);
-    scratch.put(tables);
-    result
+    let path = paths().next().unwrap_or(Path::Portable);
+    scratch.with(|tables, _| decode_with(tables, stream, width, symbols, path))
 }
 
-/// Decodes with the widest instructions there are, or without any.
+/// Decodes on a stated path.
 pub(super) fn decode_with(
     tables: &mut Tables,
     stream: &[u8],
     width: Width,
     symbols: &mut [u8],
-    simd: bool,
+    path: Path,
 ) -> Result<(), StreamError> {
     let n = symbol_count(symbols.len(), width)?;
     let parts = Parts::of(stream)?;
@@ -111,13 +130,16 @@ pub(super) fn decode_with(
     }
     tables.slots.fill(&tables.model);
     #[cfg(target_arch = "x86_64")]
-    if simd
-        && let Some(avx512) = Avx512::new()
-        && tables.packed.fill(&tables.model, width)
-    {
-        return avx512.decode(&tables.packed, &tables.slots, &tiles, parts.tile, width, symbols);
+    if !matches!(path, Path::Portable) && tables.packed.fill(&tables.model, width) {
+        let Tables { slots, packed, .. } = tables;
+        match path {
+            Path::Avx512(avx512) => return simd::decode(avx512, packed, slots, &tiles, parts.tile, width, symbols),
+            Path::Avx2(avx2) => return simd::decode(avx2, packed, slots, &tiles, parts.tile, width, symbols),
+            Path::Portable => {}
+        }
     }
-    let _ = simd;
+    #[cfg(not(target_arch = "x86_64"))]
+    let Path::Portable = path;
     for (t, tile) in symbols.chunks_mut(parts.tile * width.bytes()).enumerate() {
         let mut cursor = Cursor::of(&tiles, t)?;
         decode_tail(&tables.slots, tiles.payload, &mut cursor, width, tile);
@@ -153,41 +175,46 @@ fn decode_tail_of<T: Copy>(
     let (Ok(steps), Ok(symbols)) = (slots.steps[..].try_into(), slots.symbols[..].try_into()) else { return };
     let slots = (steps, symbols);
     for group in rest.chunks_mut(GROUP) {
+        let ahead = payload.get(cursor.at..).unwrap_or_default();
+        let mut copy = [0; 2 * GROUP];
+        let words = ahead.first_chunk().unwrap_or_else(|| {
+            copy[..ahead.len()].copy_from_slice(ahead);
+            &copy
+        });
+        let (Ok(words), mut used) = (words.as_chunks().0.try_into(), 0) else { return };
         for k in 0..GRANULE {
             if let Ok(group) = <&mut [T; GROUP]>::try_from(&mut *group) {
-                for lane in 0..LANES {
-                    group[lane * GRANULE + k] = put(step(slots, payload, cursor, lane));
+                for (lane, state) in cursor.states.iter_mut().enumerate() {
+                    group[lane * GRANULE + k] = put(step(slots, words, &mut used, state));
                 }
             } else {
-                for (lane, granule) in group.chunks_mut(GRANULE).enumerate() {
+                for (granule, state) in group.chunks_mut(GRANULE).zip(&mut cursor.states) {
                     if let Some(place) = granule.get_mut(k) {
-                        *place = put(step(slots, payload, cursor, lane));
+                        *place = put(step(slots, words, &mut used, state));
                     }
                 }
             }
         }
+        cursor.at += 2 * used;
     }
 }
 
-/// Decodes one symbol of one lane. Words behind the payload count as zero; that the
-/// tile is too short then shows in [`Cursor::finish`].
+/// Decodes one symbol of one lane. A group has at most as many words as symbols; those behind the
+/// payload are zero, and that the tile is too short then shows in [`Cursor::finish`].
 #[inline(always)]
 fn step(
     (steps, symbols): (&[u32; SCALE as usize], &[u16; SCALE as usize]),
-    payload: &[u8],
-    cursor: &mut Cursor,
-    lane: usize,
+    words: &[[u8; 2]; GROUP],
+    used: &mut usize,
+    state: &mut u32,
 ) -> u16 {
-    let state = cursor.states[lane];
-    let slot = (state % SCALE) as usize;
+    let slot = (*state % SCALE) as usize;
     let step = steps[slot];
-    let state = (step & 0xffff) * (state >> SCALE_BITS) + (step >> 16);
-    let word = match payload.get(cursor.at..).and_then(<[u8]>::first_chunk) {
-        Some(&word) => u32::from(u16::from_le_bytes(word)),
-        None => 0,
-    };
-    let short = state < LOWER;
-    cursor.states[lane] = if short { state << 16 | word } else { state };
-    cursor.at += 2 * usize::from(short);
+    let x = (step & 0xffff) * (*state >> SCALE_BITS) + (step >> 16);
+    let word = u32::from(u16::from_le_bytes(words[*used % GROUP]));
+    // Nobody foresees which states need a word: no branch.
+    let short = u32::from(x < LOWER);
+    *state = x << (16 * short) | word & short.wrapping_neg();
+    *used += short as usize;
     symbols[slot]
 }

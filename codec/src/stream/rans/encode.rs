@@ -46,9 +46,7 @@ pub(super) struct Cursor {
 
 /// Appends the stream for `symbols` to `out`.
 pub(super) fn encode(symbols: &[u8], width: Width, level: Level, scratch: &mut Scratch, out: &mut Vec<u8>) {
-    let mut encoder = scratch.take::<Encoder>();
-    encoder.encode(symbols, width, level, true, out);
-    scratch.put(encoder);
+    scratch.with::<Encoder, _>(|encoder, _| encoder.encode(symbols, width, level, true, out));
 }
 
 impl Encoder {
@@ -56,6 +54,7 @@ impl Encoder {
     pub(super) fn encode(&mut self, symbols: &[u8], width: Width, level: Level, simd: bool, out: &mut Vec<u8>) {
         let tile_log = match level {
             Level::Fast => 14,
+            Level::Max if width.bytes() == 1 => 17,
             Level::Max => 16,
         };
         let counts = self.counter.count(symbols, width);
@@ -148,24 +147,27 @@ fn append(cursor: &Cursor, words: &[u16], payload: usize, out: &mut Vec<u8>) {
 
 /// Encodes symbols that begin a group, from the last to the first.
 fn encode_part(steps: &[Step], part: &[u8], width: Width, cursor: &mut Cursor, words: &mut [u16]) {
+    // A copy stays in a register.
+    let mut at = cursor.at;
     for group in part.chunks(GROUP * width.bytes()).rev() {
         for k in (0..GRANULE).rev() {
-            for (lane, granule) in group.chunks(GRANULE * width.bytes()).enumerate().rev() {
+            for (granule, state) in group.chunks(GRANULE * width.bytes()).zip(&mut cursor.states).rev() {
                 if let Some(symbol) = granule.get(k * width.bytes()..(k + 1) * width.bytes()) {
-                    encode_symbol(&steps[usize::from(value(symbol))], lane, cursor, words);
+                    encode_symbol(&steps[usize::from(value(symbol))], state, &mut at, words);
                 }
             }
         }
     }
+    cursor.at = at;
 }
 
 #[inline(always)]
-fn encode_symbol(step: &Step, lane: usize, cursor: &mut Cursor, words: &mut [u16]) {
-    let state = cursor.states[lane];
-    let full = state >= step.frequency << (32 - SCALE_BITS);
-    words[cursor.at - 1] = state as u16;
-    cursor.at -= usize::from(full);
-    let state = if full { state >> 16 } else { state };
-    let quotient = ((u64::from(state) * step.reciprocal) >> RECIPROCAL_BITS) as u32;
-    cursor.states[lane] = state + step.start + quotient * (SCALE - step.frequency);
+fn encode_symbol(step: &Step, state: &mut u32, at: &mut usize, words: &mut [u16]) {
+    let x = *state;
+    let full = x >= step.frequency << (32 - SCALE_BITS);
+    words[*at - 1] = x as u16;
+    *at -= usize::from(full);
+    let x = if full { x >> 16 } else { x };
+    let quotient = ((u64::from(x) * step.reciprocal) >> RECIPROCAL_BITS) as u32;
+    *state = x + step.start + quotient * (SCALE - step.frequency);
 }

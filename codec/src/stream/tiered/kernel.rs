@@ -172,7 +172,6 @@ impl Path {
 
     /// Appends the stream for `symbols` to `out`.
     pub fn encode(self, symbols: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) {
-        let mut buffers = scratch.take::<Buffers>();
         let mut encoder = Encoder::new(
             self,
             symbols.len(),
@@ -180,10 +179,7 @@ impl Path {
             |run| prefetch::all(&symbols[run]),
             out,
         );
-        for tile in symbols.chunks(TILE) {
-            encoder.tile(tile, &mut buffers);
-        }
-        scratch.put(buffers);
+        scratch.with::<Buffers, _>(|buffers, _| symbols.chunks(TILE).for_each(|tile| encoder.tile(tile, buffers)));
     }
 
     /// Decodes `stream` into exactly `symbols`.
@@ -198,9 +194,6 @@ impl Path {
         symbols: &mut [u8],
     ) -> Result<(), StreamError> {
         let decoder = Decoder::new(self, stream, width, symbols.len())?;
-        let mut buffers = scratch.take::<Buffers>();
-        let result = decoder.all(&mut buffers, symbols);
-        scratch.put(buffers);
-        result
+        scratch.with::<Buffers, _>(|buffers, _| decoder.all(buffers, symbols))
     }
 }

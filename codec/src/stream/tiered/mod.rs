@@ -65,7 +65,7 @@ impl StreamCodec for Tiered {
     }
 
     fn estimate(&self, histogram: &Histogram) -> Option<u64> {
-        let counts = histogram.descending();
+        let counts = histogram.largest(NAMED);
         let mut elements = histogram.total();
         let mut bits = 32 * elements.div_ceil(TILE as u64) + 8 * PREFIX as u64;
         for tier in 0..TIERS {

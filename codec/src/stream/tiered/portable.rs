@@ -13,8 +13,18 @@ const TOPS: u64 = ONES << 7;
 
 /// Byte `j` is 0xff where bit `j` of the index is set.
 static SPREAD: [u64; 256] = spread();
-/// Byte `j` is the number of bits of the index below bit `j`.
-static RANKS: [[u8; 8]; 256] = ranks();
+/// How bytes are moved to where bits of the index are set.
+static EXPANSIONS: [Expansion; 256] = expansions();
+
+/// Three steps, each of which moves some bytes twice as far as the one behind it (H. S. Warren,
+/// Hacker's Delight, 7-5).
+#[derive(Clone, Copy)]
+struct Expansion {
+    /// Bytes that a step of four, two and one bytes moves here.
+    moved: [u64; 3],
+    /// Bits of the index that are set.
+    count: usize,
+}
 
 impl Kernel for Portable {
     fn name(&self) -> &'static str {
@@ -35,9 +45,10 @@ impl Kernel for Portable {
             let (low, high) = (SPREAD[usize::from(l)], SPREAD[usize::from(h)]);
             let both = low & high;
             let common = zero ^ (low & (zero ^ one)) ^ (high & (zero ^ two));
-            let escaped = expand(below, l & h);
+            let expansion = &EXPANSIONS[usize::from(l & h)];
+            let escaped = expansion.of(below.first_chunk().map_or(0, |&first| u64::from_le_bytes(first)));
             *out = (common & !both | escaped & both).to_le_bytes();
-            below = &below[(l & h).count_ones() as usize..];
+            below = &below[expansion.count..];
         }
     }
 
@@ -124,13 +135,24 @@ pub(super) fn valid(elements: usize) -> u64 {
     if elements >= STEP { u64::MAX } else { (1 << elements) - 1 }
 }
 
-/// The first bytes of `below`, moved to where bits of `at` are set; anything elsewhere.
-#[inline(always)]
-fn expand(below: &[u8], at: u8) -> u64 {
-    let mut window = [0; 8];
-    window.copy_from_slice(&below[..8]);
-    let ranks = RANKS[usize::from(at)];
-    u64::from_le_bytes(std::array::from_fn(|j| window[usize::from(ranks[j] & 7)]))
+impl Expansion {
+    /// The first bytes of `v`, moved to their places; anything elsewhere.
+    #[inline(always)]
+    fn of(&self, v: u64) -> u64 {
+        let [fours, twos, ones] = self.moved;
+        let v = v & !fours | v << 32 & fours;
+        let v = v & !twos | v << 16 & twos;
+        v & !ones | v << 8 & ones
+    }
+
+    /// The bytes of `v` moved back, if all others are zero.
+    #[inline(always)]
+    fn undo(&self, v: u64) -> u64 {
+        let [fours, twos, ones] = self.moved;
+        let v = v & !ones | (v & ones) >> 8;
+        let v = v & !twos | (v & twos) >> 16;
+        v & !fours | (v & fours) >> 32
+    }
 }
 
 /// Writes the bytes of `step` where bits of `at` are set; returns how many.
@@ -138,9 +160,11 @@ fn expand(below: &[u8], at: u8) -> u64 {
 fn compress(step: &[u8; STEP], at: u64, out: &mut [u8]) -> usize {
     let out = &mut out[..STEP];
     let mut count = 0;
-    for (j, &byte) in step.iter().enumerate() {
-        out[count & (STEP - 1)] = byte;
-        count += (at >> j & 1) as usize;
+    for (group, bits) in step.as_chunks::<8>().0.iter().zip(at.to_le_bytes()) {
+        let expansion = &EXPANSIONS[usize::from(bits)];
+        let packed = expansion.undo(u64::from_le_bytes(*group) & SPREAD[usize::from(bits)]);
+        out[count..count + 8].copy_from_slice(&packed.to_le_bytes());
+        count += expansion.count;
     }
     count
 }
@@ -174,14 +198,25 @@ const fn spread() -> [u64; 256] {
     table
 }
 
-const fn ranks() -> [[u8; 8]; 256] {
-    let mut table = [[0; 8]; 256];
-    let mut i = 0usize;
+const fn expansions() -> [Expansion; 256] {
+    let mut table = [Expansion { moved: [0; 3], count: 0 }; 256];
+    let mut i = 0;
     while i < 256 {
-        let mut j = 1;
-        while j < 8 {
-            table[i][j] = (i & ((1 << j) - 1)).count_ones() as u8;
-            j += 1;
+        table[i].count = (i as u8).count_ones() as usize;
+        // Of compression, whose steps undo those of expansion in the other order: bits that are
+        // left, and how far each of them has to go, by the zeros below it.
+        let mut left = i as u8;
+        let mut zeros = !(i as u8) << 1;
+        let mut step = 0;
+        while step < 3 {
+            let odd = zeros ^ zeros << 1;
+            let odd = odd ^ odd << 2;
+            let odd = odd ^ odd << 4;
+            let moved = odd & left;
+            table[i].moved[2 - step] = SPREAD[moved as usize];
+            left = left ^ moved | moved >> (1 << step);
+            zeros &= !odd;
+            step += 1;
         }
         i += 1;
     }

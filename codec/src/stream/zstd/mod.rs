@@ -30,18 +30,18 @@ impl StreamCodec for Zstd {
     }
 
     fn encode(&self, symbols: &[u8], _: Width, level: Level, scratch: &mut Scratch, out: &mut Vec<u8>) {
-        let mut contexts = scratch.take::<Contexts>();
-        let compressor = contexts.compressor.get_or_insert_with(Compressor::default);
         let start = out.len();
         let zstd_level = match level {
             Level::Fast => 3,
             Level::Max => 9,
         };
-        compressor.set_compression_level(zstd_level).expect("a level that zstd has");
         out.resize(start + zstd_safe::compress_bound(symbols.len()), 0);
-        let len = compressor.compress_to_buffer(symbols, &mut out[start..]).expect("the buffer has zstd's own bound");
+        let len = scratch.with::<Contexts, _>(|contexts, _| {
+            let compressor = contexts.compressor.get_or_insert_with(Compressor::default);
+            compressor.set_compression_level(zstd_level).expect("a level that zstd has");
+            compressor.compress_to_buffer(symbols, &mut out[start..]).expect("the buffer has zstd's own bound")
+        });
         out.truncate(start + len);
-        scratch.put(contexts);
     }
 
     fn decode(
@@ -52,10 +52,10 @@ impl StreamCodec for Zstd {
         symbols: &mut [u8],
     ) -> Result<(), StreamError> {
         check_frame(stream, symbols.len())?;
-        let mut contexts = scratch.take::<Contexts>();
-        let decompressor = contexts.decompressor.get_or_insert_with(Decompressor::default);
-        let result = decompressor.decompress_to_buffer(stream, symbols);
-        scratch.put(contexts);
+        let result = scratch.with::<Contexts, _>(|contexts, _| {
+            let decompressor = contexts.decompressor.get_or_insert_with(Decompressor::default);
+            decompressor.decompress_to_buffer(stream, symbols)
+        });
         debug_assert!(self.supports(width));
         check_len(result.ok(), symbols.len())
     }
