@@ -2,11 +2,12 @@
 
 use std::ops::RangeInclusive;
 
-/// Windows are remembered at multiples of one number and looked for at multiples of the other. As
+/// Windows are remembered at multiples of one number and looked for at multiples of the other, both odd,
+/// so that they do not keep step with elements. As
 /// they have no divisor in common, one place in `REMEMBERED * LOOKED_FOR` shows a repeat,
 /// however far it is from what it repeats.
 const REMEMBERED: usize = 9;
-const LOOKED_FOR: usize = 8;
+const LOOKED_FOR: usize = 7;
 /// Bits of a place in the table.
 const TABLE_BITS: u32 = 12;
 /// Bytes of the shortest and of the longest window.
@@ -55,6 +56,12 @@ mod tests {
         let mut partly = noise;
         partly.copy_within(1001..3049, 5000);
         assert!((2048..=8192).contains(&repeated_bytes(&partly, 8)));
+    }
+
+    #[test]
+    fn integers_that_count_repeat_their_upper_bytes() {
+        let integers: Vec<u8> = (0..1024u64).flat_map(u64::to_le_bytes).collect();
+        assert!(repeated_bytes(&integers, 4) > 4096);
     }
 
     #[test]
