@@ -8,7 +8,7 @@ use crate::encoding::reference::{BaseId, Operation, Reference};
 use crate::encoding::{Array, Element, Encoding, plain::Plain};
 use crate::registry;
 use crate::safetensors::Entry;
-use crate::stream::repeats::repeated_bytes;
+use crate::stream::repeats::{WINDOWS, repeated_bytes};
 use crate::stream::{Histogram, Level, StreamCodec, Width};
 use crate::{Archive, Scratch};
 
@@ -176,6 +176,8 @@ const STREAM_OVERHEAD: u64 = 48;
 /// In percent, what a stream must be of its raw form to be worth decoding.
 const NOISE: u64 = 99;
 
+/// Bits of information that windows of a plane should have, so that equal ones are no accident.
+const WINDOW_BITS: u64 = 24;
 /// Codecs that copy what repeats lose at least one part in so many of the rest.
 const LOSS: u64 = 64;
 
@@ -287,7 +289,7 @@ impl Chooser<'_> {
             encoding.split(array, sample, &mut slices);
             for ((component, part), winners) in components.iter().zip(&parts).zip(&mut winners) {
                 let Element::Symbol(width) = component.array.element else { return None };
-                let (codec, part_cost) = self.best_codec(part, width);
+                let (codec, part_cost) = self.best_codec(part, width, components.len() > 1);
                 cost += part_cost;
                 if !winners.iter().any(|w| w.id() == codec.id()) {
                     winners.push(codec);
@@ -310,8 +312,8 @@ impl Chooser<'_> {
     }
 
     /// The codec that makes a stream cheapest, the forced one if there is one for this
-    /// width, and the cost.
-    fn best_codec(&mut self, symbols: &[u8], width: Width) -> (&'static dyn StreamCodec, u64) {
+    /// width, and the cost. A `plane` holds a part of each element.
+    fn best_codec(&mut self, symbols: &[u8], width: Width, plane: bool) -> (&'static dyn StreamCodec, u64) {
         let histogram = Histogram::of(symbols, width).scaled(self.factor);
         if let Some(forced) = self.options.codec.filter(|codec| codec.supports(width)) {
             return (forced, self.size(forced, symbols, &histogram) * UNIT);
@@ -323,7 +325,7 @@ impl Chooser<'_> {
             for (codec, weight) in registry::streams_for(self.options.level).filter(|c| c.0.supports(width)) {
                 let cost = match codec.estimate(&histogram) {
                     Some(size) if estimates => size * weight,
-                    None if !estimates && self.least_size(symbols, &histogram) * weight < best.1 => {
+                    None if !estimates && self.least_size(symbols, &histogram, plane) * weight < best.1 => {
                         self.size(codec, symbols, &histogram) * weight
                     }
                     _ => continue,
@@ -338,12 +340,16 @@ impl Chooser<'_> {
 
     /// What a codec that cannot estimate might need at least, in bytes: the entropy of what does
     /// not repeat. Of that one part in [`LOSS`] is lost, as such codecs use whole bits.
-    fn least_size(&self, symbols: &[u8], histogram: &Histogram) -> u64 {
+    fn least_size(&self, symbols: &[u8], histogram: &Histogram, plane: bool) -> u64 {
         let len = symbols.len() as u64;
         let entropy = histogram.entropy_bits() / 8;
         let block = len * u64::from(self.factor);
         let tried = &symbols[..symbols.len().min(TRIAL_LEN)];
-        let repeated = repeated_bytes(tried, 8 * entropy / block.max(1));
+        // Fields of whole elements repeat one by one. Planes have none, but so little
+        // information in a byte that short windows are equal by accident.
+        let information = 8 * entropy / block.max(1);
+        let window = if plane { WINDOW_BITS.div_ceil(information.max(1)) } else { 0 };
+        let repeated = repeated_bytes(tried, window.clamp(*WINDOWS.start(), *WINDOWS.end()));
         let alone = entropy - entropy * repeated / tried.len().max(1) as u64;
         alone + alone / LOSS
     }

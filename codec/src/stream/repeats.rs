@@ -1,19 +1,22 @@
 //! How much of an array has been there before: a cheap look at what codecs that copy could gain.
 
-/// Windows are remembered at multiples of one number and looked for at multiples of the other. As
+use std::ops::RangeInclusive;
+
+/// Windows are remembered at multiples of one number and looked for at multiples of the other, both odd,
+/// so that they do not keep step with elements. As
 /// they have no divisor in common, one place in `REMEMBERED * LOOKED_FOR` shows a repeat,
 /// however far it is from what it repeats.
 const REMEMBERED: usize = 9;
-const LOOKED_FOR: usize = 8;
+const LOOKED_FOR: usize = 7;
 /// Bits of a place in the table.
 const TABLE_BITS: u32 = 12;
-/// Bits of information that a window should hold, so that equal ones are no accident.
-const WINDOW_BITS: u64 = 24;
+/// Bytes of the shortest and of the longest window.
+pub(crate) const WINDOWS: RangeInclusive<u64> = 4..=8;
 
-/// About how many of the bytes begin a window that the first 64 KiB hold elsewhere, too, if a byte
-/// has `entropy` bits. Windows are of 4 to 8 bytes, longer where a byte says less.
-pub(crate) fn repeated_bytes(bytes: &[u8], entropy: u64) -> u64 {
-    let unused = 64 - 8 * WINDOW_BITS.div_ceil(entropy.max(1)).clamp(4, 8);
+/// About how many of the bytes begin a window that the first 64 KiB hold elsewhere, too. Windows
+/// are of `window` bytes, one of [`WINDOWS`].
+pub(crate) fn repeated_bytes(bytes: &[u8], window: u64) -> u64 {
+    let unused = 64 - 8 * window;
     let bytes = &bytes[..bytes.len().min(1 << 16)];
     let eights = bytes.windows(8);
     let window = |at: usize| word(&bytes[at..at + 8]) << unused;
@@ -44,10 +47,10 @@ mod tests {
     fn noise_has_no_repeats_and_copies_have_whatever_their_distance() {
         let mut random = Random(5);
         let noise: Vec<u8> = (0..8192).map(|_| random.next() as u8).collect();
-        assert_eq!(repeated_bytes(&noise, 8), 0);
+        assert_eq!(repeated_bytes(&noise, 4), 0);
         for distance in [100, 384, 1000, 1001, 2880, 4096] {
             let copies: Vec<u8> = noise[..distance].iter().copied().cycle().take(8192).collect();
-            assert!(repeated_bytes(&copies, 8) as usize > (8192 - distance) * 3 / 4, "{distance}");
+            assert!(repeated_bytes(&copies, 5) as usize > (8192 - distance) * 3 / 4, "{distance}");
         }
         // A quarter of it repeats another quarter.
         let mut partly = noise;
@@ -56,9 +59,15 @@ mod tests {
     }
 
     #[test]
+    fn integers_that_count_repeat_their_upper_bytes() {
+        let integers: Vec<u8> = (0..1024u64).flat_map(u64::to_le_bytes).collect();
+        assert!(repeated_bytes(&integers, 4) > 4096);
+    }
+
+    #[test]
     fn arrays_of_any_length_are_looked_at() {
         for len in 0..40 {
-            let found = repeated_bytes(&vec![7; len], 0);
+            let found = repeated_bytes(&vec![7; len], 8);
             assert!(found <= len as u64 && (found > 0 || len < 17), "{len}: {found}");
         }
     }
