@@ -9,17 +9,17 @@ Comments in the sources say what to weigh with:
     // phase: main, 16/4                 from here on, instructions in loops run 16/4 times, others once
     // phase: slow, 0, 0                 the same, and others 0 times
     // phase: end                        from here on no phase
+    // cases: JOIN_BF16                  of the cases of switches only this one counts
 
 A phase reaches to the next such comment of its file. An instruction that comes of inlined functions has a chain of source
 lines, from the function's own to the kernel's; it belongs to the first that lies in a phase, and counts nothing where any of
-them lies in a phase of weight 0: so one case of a switch can be chosen. Only what convergent warps reach is counted.
-Trips are of a loop's body as compiled (16 turns unrolled by 4: 4 trips), and measured averages where they depend on the
-data. Nested loops are not told apart.
+them lies in a phase of weight 0, or in the line of another case than those that count. Only what convergent warps reach is
+counted. Trips are of a loop's body as compiled (16 turns unrolled by 4: 4 trips), and measured averages where they depend
+on the data. Nested loops are not told apart.
 """
 
 import bisect
 import collections
-import fractions
 import os
 import re
 import sys
@@ -173,31 +173,42 @@ def loops(followers):
 class Marks:
     """The comments of the sources."""
 
-    def __init__(self):
-        self.files, self.elements = {}, None
-
-    def phase(self, file, line):
-        if file not in self.files:
-            self.files[file] = self.read(file)
-        starts, phases = self.files[file]
-        at = bisect.bisect_right(starts, line)
-        return phases[at - 1] if at else None
+    def __init__(self, files):
+        self.elements, self.cases = None, set()
+        self.phases = {}  # (file, line): the phase that the line lies in
+        self.other_cases = {}  # (file, line): the case of a switch that the line is
+        for file in filter(os.path.exists, files):
+            self.read(file)
 
     def read(self, file):
-        starts, phases = [], []
-        if not os.path.exists(file):
-            return starts, phases
+        phase = None
         for number, line in enumerate(open(file, encoding='utf-8'), 1):
-            elements = re.search(r'//\s*elements:\s*(\d+)', line)
-            phase = re.search(r'//\s*phase:\s*(.+?)\s*$', line)
-            if elements:
-                self.elements = int(elements.group(1))
-            if phase:
-                name, *weights = [part.strip() for part in phase.group(1).split(',')]
-                weights = [float(fractions.Fraction(a) / fractions.Fraction(b or 1)) for a, _, b in (w.partition('/') for w in weights)]
-                starts.append(number)
-                phases.append(None if name == 'end' else Phase(name, *(weights + [1, 1])[:2] if weights else (1, 1)))
-        return starts, phases
+            mark = re.search(r'//\s*(elements|cases|phase):\s*(.+?)\s*$', line)
+            kind, values = (mark.group(1), [value.strip() for value in mark.group(2).split(',')]) if mark else (None, [])
+            if kind == 'elements':
+                self.elements = int(values[0])
+            elif kind == 'cases':
+                self.cases.update(values)
+            elif kind == 'phase':
+                trips, straight = ([weight(value) for value in values[1:]] + [1, 1])[:2] if values[1:] else (1, 1)
+                phase = None if values[0] == 'end' else Phase(values[0], trips, straight)
+            self.phases[file, number] = phase
+            case = re.search(r'\bcase (\w+):', line)
+            if case:
+                self.other_cases[file, number] = case.group(1)
+
+    def chain(self, lines):
+        """Phases of a chain of source lines; a phase of weight 0 where a case does not count."""
+        for line in lines:
+            if self.cases and self.other_cases.get(line) not in self.cases | {None}:
+                yield Phase('other cases', 0, 0)
+            elif self.phases.get(line):
+                yield self.phases[line]
+
+
+def weight(text):
+    over, _, under = text.partition('/')
+    return float(over) / float(under or 1)
 
 
 def count(text, kernel, verbose=False):
@@ -207,32 +218,34 @@ def count(text, kernel, verbose=False):
         sys.exit(f'{kernel}: not in the disassembly')
     first, followers = basic_blocks(instructions, labels)
     reached, in_loop = loops(followers)
-    marks, phases, opcodes, unweighed = Marks(), collections.OrderedDict(), collections.Counter(), collections.Counter()
+    marks = Marks({file for instruction in instructions for file, _ in instruction.lines})
+    phases, opcodes, unweighed = collections.OrderedDict(), collections.Counter(), collections.Counter()
     for i, instruction in enumerate(instructions):
         block = bisect.bisect_right(first, i) - 1
         if block not in reached:
             unweighed['only for diverged warps'] += 1
             continue
-        chain = [phase for phase in (marks.phase(*line) for line in instruction.lines) if phase]
+        chain = list(marks.chain(instruction.lines))
         weights = [phase.trips if block in in_loop else phase.straight for phase in chain]
         if not chain or not all(weights):
             unweighed['of weight 0' if chain else 'outside all phases'] += 1
             continue
-        phase, weight = chain[0], weights[0]
+        phase, runs = chain[0], weights[0]
         counts = phases.setdefault(phase.name, collections.Counter())
-        counts[pipe(instruction.opcode)] += weight
+        counts[pipe(instruction.opcode)] += runs
         if pipe(instruction.opcode) in MEMORY:
-            counts['LSU'] += weight * words(instruction.opcode)
-        opcodes[instruction.opcode.split('.')[0]] += weight
+            counts['LSU'] += runs * words(instruction.opcode)
+        opcodes[instruction.opcode.split('.')[0]] += runs
         if verbose:
-            print(f'{instruction.address:>5} {phase.name:10} x{weight:<5.2f} {instruction.predicate:7}'
+            print(f'{instruction.address:>5} {phase.name:10} x{runs:<5.2f} {instruction.predicate:7}'
                   f' {instruction.opcode:22} {instruction.operands}')
-    if marks.elements is None:
-        sys.exit(f'{kernel}: no source says how many `// elements:` a warp decodes')
     return phases, opcodes, unweighed, marks.elements
 
 
 def report(kernel, phases, opcodes, unweighed, elements):
+    if elements is None:
+        print(f'{kernel}: its source does not say how many `// elements:` a warp decodes')
+        return
     per_lane = elements / 32
     row = lambda name, counts: print(f'  {name:12} {sum(counts[p] for p in PIPES) / per_lane:6.2f}   '
                                      + ' '.join(f'{p} {counts[p] / per_lane:.2f}' for p in PIPES if counts[p]))

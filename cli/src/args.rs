@@ -6,6 +6,8 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use cmz_codec::io::IoMode;
 use cmz_codec::stream::Level;
 
+use crate::device::DeviceArg;
+
 const EXIT_CODES: &str = "\
 Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 the data is wrong, 4 a newer cmz is needed, 5 refused.
 
@@ -31,7 +33,8 @@ pub(crate) struct Globals {
     /// Threads that work; 0 means all processors.
     #[arg(short = 'T', long, global = true, env = "CMZ_THREADS", default_value_t = 0, value_name = "N")]
     pub(crate) threads: usize,
-    /// How .cmz files are read; auto maps local files and reads those on network file systems.
+    /// How files are read; auto maps local .cmz files and reads those on network file systems,
+    /// and whatever is read only once, as by compress and verify.
     #[arg(long, global = true, env = "CMZ_IO", default_value = "auto", value_name = "HOW")]
     pub(crate) io: Io,
     /// Print the result, or the error, as JSON on standard output.
@@ -108,6 +111,9 @@ pub(crate) enum Command {
     Extract(Extract),
     Recover(Recover),
     Import(Import),
+    Bench(Bench),
+    /// Show what cmz finds on this machine: instructions, CUDA driver, GPU.
+    Doctor,
     Completions(Completions),
 }
 
@@ -205,13 +211,14 @@ pub(crate) struct Decompress {
     pub(crate) no_aux: bool,
 }
 
-/// Show what a .cmz or safetensors file holds, without decoding it.
+/// Show what a .cmz or safetensors file holds, without decoding it unless --entropy is given.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   cmz inspect model.cmz                         totals
   cmz inspect model.cmz --sort bpw --top 10     the ten tensors that compress least
   cmz inspect model.cmz --json | jq .totals
+  cmz inspect model.cmz --entropy               how near it comes to what codes can reach
   cmz inspect --codecs")]
 pub(crate) struct Inspect {
     /// Files or folders.
@@ -229,6 +236,10 @@ pub(crate) struct Inspect {
     /// List the blocks of the tensors, too.
     #[arg(long)]
     pub(crate) blocks: bool,
+    /// List the tensors of .cmz files with the order-0 entropy of their component arrays, in bits per
+    /// weight, and what more is stored. Everything is decoded for it.
+    #[arg(long)]
+    pub(crate) entropy: bool,
     /// List the stream codecs and encodings that this cmz knows.
     #[arg(long)]
     pub(crate) codecs: bool,
@@ -251,7 +262,8 @@ pub(crate) enum SortKey {
 Examples:
   cmz verify model.cmz
   cmz verify model-cmz/ --quick                 checksums of what is stored, nothing is decoded
-  cmz verify model.cmz --against model.safetensors")]
+  cmz verify model.cmz --against model.safetensors
+  cmz verify model.cmz --device cuda            the GPU decodes the same bits, too")]
 pub(crate) struct Verify {
     /// Files or folders.
     #[arg(required = true, value_name = "INPUT")]
@@ -265,6 +277,9 @@ pub(crate) struct Verify {
     /// Compare with this safetensors file (or folder of them), byte by byte.
     #[arg(long, value_name = "PATH")]
     pub(crate) against: Option<PathBuf>,
+    /// Decode on this device, too, and compare with the CPU: cpu (not), cuda, cuda:N, or auto.
+    #[arg(long, default_value = "cpu", value_name = "DEVICE", conflicts_with = "quick")]
+    pub(crate) device: DeviceArg,
 }
 
 /// Write one tensor, or rows of it, as .npy or raw bytes.
@@ -386,6 +401,30 @@ pub(crate) struct ImportDfloat11 {
     /// Do not decode and compare the result.
     #[arg(long)]
     pub(crate) no_verify: bool,
+}
+
+/// Measure how fast a .cmz file is decoded, beside how fast memory is copied.
+///
+/// On a GPU: decoding from device memory to device memory, and loading from the file. Figures are
+/// of the best run, in bytes of decoded data.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cmz bench model.cmz
+  cmz bench model.cmz --device cuda")]
+pub(crate) struct Bench {
+    /// A .cmz file.
+    #[arg(value_name = "INPUT")]
+    pub(crate) input: PathBuf,
+    /// What decodes: cpu, cuda, cuda:N, or auto.
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub(crate) device: DeviceArg,
+    /// Runs of each measurement; one more does not count.
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    pub(crate) runs: usize,
+    /// File, or folder of files, that the input was compressed against. Give its own base before it.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) base: Vec<PathBuf>,
 }
 
 /// Print a completion script for a shell.

@@ -13,7 +13,7 @@ use crate::open::{OpenOptions, Verify};
 use crate::tensor::StoredTensor;
 use crate::{Scratch, lock, pipeline};
 
-mod device;
+mod stored;
 
 /// An open `.cmz` file. It can be read from several threads at once.
 ///
@@ -380,7 +380,7 @@ impl Archive {
     }
 
     /// How a tensor is stored.
-    fn stored(&self, tensor: usize) -> Result<&StoredTensor> {
+    pub(crate) fn stored(&self, tensor: usize) -> Result<&StoredTensor> {
         let cell = &self.stored[tensor];
         match cell.get() {
             Some(stored) => Ok(stored),
@@ -411,6 +411,11 @@ impl Archive {
             return Err(malformed("it refers to a tensor of another length"));
         }
         Ok((archive, found))
+    }
+
+    /// The tensor that another one refers to, with its file, as far as that is sound and given.
+    pub(crate) fn referred(&self, tensor: usize) -> Option<(&Self, usize)> {
+        self.find_reference(tensor, self.stored(tensor).ok()?.reference()?).ok()
     }
 
     /// The open file that is a base.
@@ -594,14 +599,7 @@ impl Archive {
         let Place::Tensor { tensor, ordinal } = block.place else {
             return self.read_content(block, scratch, &mut Vec::new());
         };
-        let record = *self.record(tensor, ordinal);
-        let mut payload = scratch.buffer(record.stored_len as usize);
-        let result = self.block_header(tensor, ordinal).and_then(|header| {
-            self.data.read_at(record.payload_offset(), &mut payload)?;
-            header.check_stored(&payload)
-        });
-        scratch.recycle(payload);
-        result.map_err(|e| self.in_block(e, tensor, ordinal))
+        self.read_payload(tensor, ordinal, scratch).map(|(_, payload)| scratch.recycle(payload))
     }
 
     /// Hands out the bytes of the source file in order, decoding on `threads` threads.

@@ -243,7 +243,7 @@ impl StoredArray {
         scratch: &mut Scratch,
         data: &mut [u8],
     ) -> Result<()> {
-        let mut streams = self.permitted_streams(header, payload)?;
+        let mut streams = self.streams(header, payload)?;
         let array = Array { element, byte_len: data.len() };
         streams.reverse();
         self.decode(array, &mut streams, scratch, data).map_err(|e| Error::new(Code::BadStream, e.to_string()))
@@ -265,7 +265,7 @@ impl StoredArray {
         header: &BlockHeader,
         payload: &'a [u8],
     ) -> Result<Option<DeviceBlock<'a>>> {
-        let streams = self.permitted_streams(header, payload)?;
+        let streams = self.streams(header, payload)?;
         let array = Array { element, byte_len: header.decoded_len as usize };
         let defined = self.encoding.components(array);
         let defined = defined.ok_or_else(|| Error::new(Code::BadStream, StreamError::Length.to_string()))?;
@@ -284,24 +284,62 @@ impl StoredArray {
         Ok(Some(DeviceBlock { join, elements: array.byte_len / join.element_len(), components }))
     }
 
-    /// The streams of a block, which are those that the manifest permits.
-    fn permitted_streams<'a>(
+    /// Decodes the streams of a block and hands out name, width, symbols and stored bytes of
+    /// each, in order.
+    ///
+    /// # Errors
+    /// As [`Self::decode_block`].
+    pub(crate) fn for_each_stream(
         &self,
+        element: Element,
         header: &BlockHeader,
-        payload: &'a [u8],
-    ) -> Result<ArrayVec<StreamRef<'a>, MAX_STREAMS>> {
+        payload: &[u8],
+        scratch: &mut Scratch,
+        mut visit: impl FnMut(String, Width, &[u8], &[u8]),
+    ) -> Result<()> {
+        let streams = self.streams(header, payload)?;
+        let bad = |e: StreamError| Error::new(Code::BadStream, e.to_string());
+        let mut leaves = Vec::new();
+        self.leaves(Array { element, byte_len: header.decoded_len as usize }, "", &mut leaves).map_err(bad)?;
+        for ((name, array), (codec, bytes)) in leaves.into_iter().zip(streams) {
+            let (Element::Symbol(width), Some(codec)) = (array.element, registry::stream_by_id(codec)) else {
+                return Err(bad(StreamError::Invalid("unknown stream codec")));
+            };
+            let mut symbols = scratch.buffer(array.byte_len);
+            let decoded = codec.decode(bytes, width, scratch, &mut symbols);
+            decoded.map(|()| visit(name, width, &symbols, bytes)).map_err(bad)?;
+            scratch.recycle(symbols);
+        }
+        Ok(())
+    }
+
+    /// The arrays that are stored as streams, in order, each with its name behind `prefix`.
+    fn leaves(&self, array: Array, prefix: &str, leaves: &mut Vec<(String, Array)>) -> Result<(), StreamError> {
+        let components = self.encoding.components(array).ok_or(StreamError::Length)?;
+        for (component, stored) in components.iter().zip(&self.components) {
+            let name = format!("{prefix}{}", component.name);
+            match stored {
+                StoredComponent::Stream(_) => leaves.push((name, component.array)),
+                StoredComponent::Encoded(inner) => inner.leaves(component.array, &format!("{name}."), leaves)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The streams of a block, which are as many and by the codecs that the manifest permits.
+    fn streams<'a>(&self, header: &BlockHeader, payload: &'a [u8]) -> Result<ArrayVec<StreamRef<'a>, MAX_STREAMS>> {
         let bytes = header.split(payload)?;
         let streams: ArrayVec<StreamRef<'_>, MAX_STREAMS> =
             header.streams.iter().zip(bytes).map(|(entry, bytes)| (entry.codec, bytes)).collect();
         let mut permitted = 0;
         self.check_streams(&streams, &mut permitted)?;
-        if permitted != streams.len() {
-            return Err(Error::new(
-                Code::Malformed,
-                format!("the block has {} streams, its encoding needs {permitted}", streams.len()),
-            ));
+        if permitted == streams.len() {
+            return Ok(streams);
         }
-        Ok(streams)
+        Err(Error::new(
+            Code::Malformed,
+            format!("the block has {} streams, its encoding needs {permitted}", streams.len()),
+        ))
     }
 
     fn check_streams(&self, streams: &[StreamRef<'_>], next: &mut usize) -> Result<()> {

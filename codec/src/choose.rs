@@ -167,6 +167,9 @@ struct Trial {
 
 /// Costs are bytes times this, so that the weights of codecs are whole numbers.
 const UNIT: u64 = 100;
+/// Bytes that one more stream costs in a block besides its own: its entry, padding, and a
+/// share of the tensor's description.
+const STREAM_OVERHEAD: u64 = 48;
 /// In percent, what a stream must be of its raw form to be worth decoding.
 const NOISE: u64 = 99;
 
@@ -272,6 +275,7 @@ impl Chooser<'_> {
         for sample in samples {
             let array = Array { element: self.element, byte_len: sample.len() };
             let components = encoding.components(array)?;
+            cost += (components.len() as u64 - 1) * STREAM_OVERHEAD * UNIT;
             let mut parts: Vec<Vec<u8>> = components.iter().map(|c| vec![0; c.array.byte_len]).collect();
             let mut slices: Vec<&mut [u8]> = parts.iter_mut().map(Vec::as_mut_slice).collect();
             encoding.split(array, sample, &mut slices);

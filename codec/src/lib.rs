@@ -9,6 +9,7 @@ pub mod choose;
 pub mod convert;
 pub mod device;
 pub mod encoding;
+mod entropy;
 pub mod import;
 pub mod io;
 mod open;
@@ -21,6 +22,7 @@ pub mod tensor;
 
 pub use archive::{Archive, ContentBlock, DecodedBlock};
 pub use cmz_format::{Code, Error, ErrorKind, Result};
+pub use entropy::{ComponentEntropy, TensorEntropy};
 pub use open::{OpenOptions, Verify};
 pub use scratch::Scratch;
 

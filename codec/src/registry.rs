@@ -90,6 +90,7 @@ registry! {
         rans::Rans, since (0, 1), fast Some(110), cuda Some("cmz_rans");
     }
     encodings {
+        byte_planes::BytePlanes, since (0, 1), fast true, cuda false;
         plain::Plain, since (0, 1), fast true, cuda true;
         float_planes::FloatPlanes, since (0, 1), fast true, cuda true;
         float_joint::FloatJoint, since (0, 1), fast false, cuda true;

@@ -8,7 +8,7 @@ use crate::array::{StoredArray, StoredComponent, element_of};
 use crate::device::DeviceBlock;
 use crate::encoding::Element;
 use crate::encoding::reference::{Operation, Reference, unit_len};
-use crate::stream::Level;
+use crate::stream::{Level, Width};
 
 /// How a tensor is stored, resolved against the registry.
 #[derive(Debug)]
@@ -92,6 +92,24 @@ impl StoredTensor {
         match (&self.reference, &self.array) {
             (None, Some(array)) => array.device_block(self.element, header, payload),
             _ => Ok(None),
+        }
+    }
+
+    /// Decodes the streams of a block, those of the difference if the tensor is told by one, and
+    /// hands out name, width, symbols and stored bytes of each.
+    ///
+    /// # Errors
+    /// As [`StoredArray::decode_block`].
+    pub(crate) fn for_each_stream(
+        &self,
+        header: &BlockHeader,
+        payload: &[u8],
+        scratch: &mut Scratch,
+        visit: impl FnMut(String, Width, &[u8], &[u8]),
+    ) -> Result<()> {
+        match &self.array {
+            Some(array) => array.for_each_stream(self.element, header, payload, scratch, visit),
+            None => Ok(()),
         }
     }
 

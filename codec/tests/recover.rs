@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use cmz_codec::Archive;
 use cmz_codec::convert::{CompressOptions, Recovered, VerifyDepth, VerifyOptions, compress, recover, verify};
+use cmz_codec::io::IoMode;
 
 fn slice() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/minilm-layer0-bf16.safetensors")
@@ -12,8 +13,14 @@ fn slice() -> PathBuf {
 
 fn compressed(folder: &Path) -> (PathBuf, Vec<u8>) {
     let target = folder.join("whole.cmz");
-    let options =
-        CompressOptions { encode: Default::default(), threads: 1, replace: false, verify: true, bases: Vec::new() };
+    let options = CompressOptions {
+        encode: Default::default(),
+        threads: 1,
+        replace: false,
+        verify: true,
+        io: IoMode::Auto,
+        bases: Vec::new(),
+    };
     compress(&slice(), &target, &options, &()).unwrap();
     let bytes = std::fs::read(&target).unwrap();
     (target, bytes)
@@ -25,10 +32,14 @@ fn recovered(folder: &Path, bytes: &[u8], original: &Archive) -> Recovered {
     std::fs::write(&damaged, bytes).unwrap();
     let recovered = recover(&damaged, &saved, true).unwrap();
     assert!(
-        verify(&saved, &VerifyOptions { depth: VerifyDepth::Decoded, threads: 1, bases: Vec::new() }, &())
-            .unwrap()
-            .damage
-            .is_empty()
+        verify(
+            &saved,
+            &VerifyOptions { depth: VerifyDepth::Decoded, threads: 1, io: IoMode::Auto, bases: Vec::new() },
+            &()
+        )
+        .unwrap()
+        .damage
+        .is_empty()
     );
     let archive = Archive::open(&saved).unwrap();
     assert_eq!(archive.tensors().len(), recovered.saved.len());

@@ -57,7 +57,8 @@ impl Batch {
             }
             job.status = self.blocks.len() as u32;
             let number = self.jobs.len() as u32;
-            let tiles = job.begin >> job.tile_log..(job.end.max(job.begin + 1) - 1 >> job.tile_log) + 1;
+            let last = (job.end.max(job.begin + 1) - 1) >> job.tile_log;
+            let tiles = job.begin >> job.tile_log..=last;
             let spans = tiles.step_by(TILES_OF_SPAN as usize).map(|tile| Span { job: number, tile });
             self.spans.entry((task.step, task.kernel)).or_default().extend(spans);
             self.jobs.push(job);

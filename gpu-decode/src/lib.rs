@@ -11,6 +11,7 @@
 #![expect(unsafe_code, reason = "the driver's interface is foreign, and device addresses are the caller's word")]
 
 mod batch;
+mod bench;
 mod block;
 mod decoder;
 mod device;
@@ -20,7 +21,9 @@ mod load;
 mod memory;
 mod plan;
 mod resident;
+mod verify;
 
+pub use bench::Measured;
 pub use decoder::{GpuDecoder, Request, request_len};
 pub use device::Device;
 pub use load::{LoadOptions, LoadReport, Target};

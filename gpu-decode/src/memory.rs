@@ -80,11 +80,23 @@ impl DeviceMemory {
     /// [`Code::Device`].
     pub fn read(&self, stream: &CudaStream) -> Result<Vec<u8>> {
         let mut bytes = vec![0; self.len];
-        // SAFETY: as many bytes as the allocation has, and `bytes` lives until the copy has ended.
-        unsafe { result::memcpy_dtoh_async(&mut bytes, self.address, stream.cu_stream()) }
-            .and_then(|()| stream.synchronize())
-            .map_err(failed("copy from the device"))?;
+        self.read_at(stream, 0, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Copies the bytes from `offset` on to the host, behind the work of `stream`.
+    ///
+    /// # Errors
+    /// [`Code::Device`].
+    ///
+    /// # Panics
+    /// If there are not so many bytes.
+    pub fn read_at(&self, stream: &CudaStream, offset: usize, bytes: &mut [u8]) -> Result<()> {
+        assert!(offset + bytes.len() <= self.len, "inside the allocation");
+        // SAFETY: the range is inside this allocation, and `bytes` lives until the copy has ended.
+        unsafe { result::memcpy_dtoh_async(bytes, self.address + offset as u64, stream.cu_stream()) }
+            .and_then(|()| stream.synchronize())
+            .map_err(failed("copy from the device"))
     }
 }
 

@@ -1,4 +1,5 @@
 //! The decoders on the emulator: the kernels' sources and the unmodified host code, on the CPU.
+#![allow(clippy::unwrap_used, reason = "tests")]
 #![expect(unsafe_code, reason = "decoding takes device addresses")]
 
 mod common;

@@ -1,4 +1,5 @@
 //! The decoders on a real device. Without one the tests say so and do nothing; under `CMZ_REQUIRE_GPU=1` they fail.
+#![allow(clippy::unwrap_used, reason = "tests")]
 #![expect(unsafe_code, reason = "decoding takes device addresses")]
 
 mod common;

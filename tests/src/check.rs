@@ -1,6 +1,7 @@
 //! What a file comes to when it is opened, read and verified.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use cmz_codec::convert::{VerifyDepth, VerifyOptions, verify};
 use cmz_codec::io::IoMode;
@@ -19,7 +20,15 @@ pub fn open_bytes(bytes: &[u8]) -> Result<Archive> {
 /// # Errors
 /// What opening raises.
 pub fn open_file(path: &Path, io: IoMode) -> Result<Archive> {
-    Archive::open_with(path, OpenOptions { io, ..OpenOptions::default() })
+    open_against(path, &[], io)
+}
+
+/// Opens a file that may be stored against these.
+///
+/// # Errors
+/// What opening raises.
+pub fn open_against(path: &Path, bases: &[Arc<Archive>], io: IoMode) -> Result<Archive> {
+    Archive::open_with(path, OpenOptions { io, bases: bases.to_vec(), ..OpenOptions::default() })
 }
 
 /// The bytes of the source, on one thread.
@@ -51,7 +60,13 @@ pub fn read_everything(archive: &Archive) -> Result<Vec<Vec<u8>>> {
 /// The first thing that verification finds wrong with a file.
 #[must_use]
 pub fn verify_code(path: &Path) -> Option<Code> {
-    let options = VerifyOptions { depth: VerifyDepth::Decoded, threads: 1, bases: Vec::new() };
+    verify_code_against(path, &[], IoMode::Auto)
+}
+
+/// The first thing that verification finds wrong with a file that may be stored against these.
+#[must_use]
+pub fn verify_code_against(path: &Path, bases: &[Arc<Archive>], io: IoMode) -> Option<Code> {
+    let options = VerifyOptions { depth: VerifyDepth::Decoded, threads: 1, io, bases: bases.to_vec() };
     match verify(path, &options, &()) {
         Err(e) => Some(e.code()),
         Ok(verified) => verified.damage.first().or(verified.unsupported.first()).map(cmz_codec::Error::code),

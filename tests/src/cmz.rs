@@ -1,13 +1,13 @@
 //! Writes `.cmz` files with stated encodings, so that golden files do not depend on what
 //! an encoder would choose today.
 
-use cmz_codec::encoding::reference::{Operation, Reference};
+use cmz_codec::encoding::reference::{BaseId, Operation, Reference};
 use cmz_codec::encoding::{Array, Element};
 use cmz_codec::registry::{encoding_by_name, stream_by_name};
 use cmz_codec::safetensors::{Entry, Header};
 use cmz_codec::stream::Level;
 use cmz_codec::tensor::StoredTensor;
-use cmz_codec::{Result, Scratch};
+use cmz_codec::{Archive, Result, Scratch};
 use cmz_format::{
     Component, Dtype, Encoding, Header as FileHeader, Next, Plan, PlannedSegment, Source, Tensor, Writer, crc32,
 };
@@ -40,6 +40,18 @@ impl Storage {
         let difference = (operation != Operation::SameAs).then_some(difference);
         let reference = Reference { operation, tensor: tensor.to_owned(), base: None };
         Self { encoding: reference.to_manifest(difference), block_elements }
+    }
+
+    /// By reference to a tensor of another file instead.
+    ///
+    /// # Panics
+    /// If it is stored by no reference.
+    #[must_use]
+    pub fn of_base(mut self, base: &Archive) -> Self {
+        let (reference, difference) = Reference::parse(&self.encoding).ok().flatten().expect("a reference");
+        let reference = Reference { base: Some(BaseId::of(base.index())), ..reference };
+        self.encoding = reference.to_manifest(difference.cloned());
+        self
     }
 
     /// As bytes that a mapped file shows in place.
@@ -77,7 +89,7 @@ fn encoding_of(name: &str, element: Element, codecs: &[&str]) -> Encoding {
 /// # Panics
 /// If the source is shorter than its header says.
 pub fn write(source: &[u8], storage: impl Fn(&Entry) -> Storage) -> Result<Vec<u8>> {
-    write_with(source, Level::Fast, true, &storage)
+    write_with(source, None, Level::Fast, true, &storage)
 }
 
 /// As [`write()`], with the streams that a level makes.
@@ -85,7 +97,7 @@ pub fn write(source: &[u8], storage: impl Fn(&Entry) -> Storage) -> Result<Vec<u
 /// # Errors
 /// As [`write()`].
 pub fn write_at(level: Level, source: &[u8], storage: impl Fn(&Entry) -> Storage) -> Result<Vec<u8>> {
-    write_with(source, level, true, &storage)
+    write_with(source, None, level, true, &storage)
 }
 
 /// The tensors of a safetensors file as a `.cmz` file that does not say where they came from.
@@ -93,10 +105,24 @@ pub fn write_at(level: Level, source: &[u8], storage: impl Fn(&Entry) -> Storage
 /// # Errors
 /// As [`write()`].
 pub fn write_without_source(source: &[u8], storage: impl Fn(&Entry) -> Storage) -> Result<Vec<u8>> {
-    write_with(source, Level::Fast, false, &storage)
+    write_with(source, None, Level::Fast, false, &storage)
 }
 
-fn write_with(source: &[u8], level: Level, named: bool, storage: &dyn Fn(&Entry) -> Storage) -> Result<Vec<u8>> {
+/// The same as [`write()`] for a file some of whose tensors refer to ones of `base`.
+///
+/// # Errors
+/// As [`write()`], or what reading the base raises.
+pub fn write_against(source: &[u8], base: &Archive, storage: impl Fn(&Entry) -> Storage) -> Result<Vec<u8>> {
+    write_with(source, Some(base), Level::Fast, true, &storage)
+}
+
+fn write_with(
+    source: &[u8],
+    base: Option<&Archive>,
+    level: Level,
+    named: bool,
+    storage: &dyn Fn(&Entry) -> Storage,
+) -> Result<Vec<u8>> {
     let header = Header::read(&source.to_vec())?;
     let (plan, ranges) = plan(source, &header, named, storage);
     let mut fingerprint = [0; 16];
@@ -110,10 +136,15 @@ fn write_with(source: &[u8], level: Level, named: bool, storage: &dyn Fn(&Entry)
                 }
             }
             PlannedSegment::Tensor { tensor, .. } => {
-                let reference = Reference::parse(&tensor.encoding)?.map(|(reference, _)| reference.tensor);
-                let entry = header.tensors.iter().find(|entry| reference.as_ref() == Some(&entry.name));
-                let reference = entry.map_or(&[][..], |e| &source[e.range.start as usize..e.range.end as usize]);
-                write_tensor(&mut writer, tensor, &source[range], reference, level)?;
+                let reference = match (Reference::parse(&tensor.encoding)?, base) {
+                    (Some((Reference { tensor, base: Some(_), .. }, _)), Some(base)) => base.read(&tensor)?,
+                    (Some((Reference { tensor, .. }, _)), _) => {
+                        let entry = header.tensors.iter().find(|entry| tensor == entry.name).expect("its reference");
+                        source[entry.range.start as usize..entry.range.end as usize].to_vec()
+                    }
+                    (None, _) => Vec::new(),
+                };
+                write_tensor(&mut writer, tensor, &source[range], &reference, level)?;
             }
         }
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use cmz_codec::choose::EncodeOptions;
 use cmz_codec::convert::{CompressOptions, DecompressOptions, compress, decompress};
+use cmz_codec::io::IoMode;
 use cmz_codec::{Archive, Result};
 use tempfile::TempDir;
 
@@ -91,5 +92,12 @@ impl Folder {
 /// The default encoding on so many threads, verified, replacing what is there.
 #[must_use]
 pub fn options(threads: usize) -> CompressOptions {
-    CompressOptions { encode: EncodeOptions::default(), threads, replace: true, verify: true, bases: Vec::new() }
+    CompressOptions {
+        encode: EncodeOptions::default(),
+        threads,
+        replace: true,
+        verify: true,
+        io: IoMode::Auto,
+        bases: Vec::new(),
+    }
 }

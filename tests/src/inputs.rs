@@ -99,3 +99,64 @@ pub fn symbols(width: Width, len: usize, seed: u64) -> Vec<Vec<u8>> {
 pub fn widths() -> impl Iterator<Item = Width> {
     (1..=16).map(Width::new)
 }
+
+/// Values of a 4-bit float, E2M1, without the sign.
+const E2M1: [f32; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+
+/// The E2M1 code nearest to a number.
+fn e2m1(value: f32) -> u8 {
+    let distance = |code: &u8| (E2M1[usize::from(*code)] - value.abs()).abs();
+    let code = (0..8).min_by(|a, b| distance(a).total_cmp(&distance(b))).unwrap_or(0);
+    u8::from(value < 0.0) << 3 | code
+}
+
+/// Two codes to a byte, the first in the low bits.
+fn packed(codes: &[u8]) -> Vec<u8> {
+    codes.chunks_exact(2).map(|pair| pair[1] << 4 | pair[0]).collect()
+}
+
+/// Weights in MXFP4 (OCP Microscaling Formats 1.0): packed codes, and an E8M0 scale for each 32
+/// of them.
+#[must_use]
+pub fn mxfp4(weights: &[f32]) -> (Vec<u8>, Vec<u8>) {
+    let (mut codes, mut scales) = (Vec::new(), Vec::new());
+    for group in weights.chunks_exact(32) {
+        let largest = group.iter().fold(f32::MIN_POSITIVE, |most, w| most.max(w.abs()));
+        let exponent = ((largest.to_bits() >> 23) as i32 - 127 - 2).clamp(-126, 127);
+        scales.push((exponent + 127) as u8);
+        codes.extend(group.iter().map(|w| e2m1(w / (exponent as f32).exp2())));
+    }
+    (packed(&codes), scales)
+}
+
+/// Weights in NVFP4: packed codes, and an E4M3 scale for each 16 of them.
+#[must_use]
+pub fn nvfp4(weights: &[f32]) -> (Vec<u8>, Vec<u8>) {
+    let largest = |group: &[f32]| group.iter().fold(f32::MIN_POSITIVE, |most, w| most.max(w.abs()));
+    let whole = largest(weights) / (6.0 * 448.0);
+    // The positive E4M3 numbers below NaN.
+    let e4m3: Vec<f32> = (0..127u8)
+        .map(|bits| match (bits >> 3, f32::from(bits & 7)) {
+            (0, mantissa) => mantissa / 512.0,
+            (exponent, mantissa) => (1.0 + mantissa / 8.0) * (f32::from(exponent) - 7.0).exp2(),
+        })
+        .collect();
+    let (mut codes, mut scales) = (Vec::new(), Vec::new());
+    for group in weights.chunks_exact(16) {
+        let wanted = largest(group) / 6.0 / whole;
+        let above = e4m3.partition_point(|&value| value < wanted).min(126);
+        scales.push(above as u8);
+        codes.extend(group.iter().map(|w| e2m1(w / (e4m3[above].max(1.0 / 512.0) * whole))));
+    }
+    (packed(&codes), scales)
+}
+
+/// Weights as integers of -7 to 7 in groups of 128, each with its own scale: codes of 4 bits, packed.
+#[must_use]
+pub fn int4(weights: &[f32]) -> Vec<u8> {
+    let codes = weights.chunks_exact(128).flat_map(|group| {
+        let largest = group.iter().fold(f32::MIN_POSITIVE, |most, w| most.max(w.abs()));
+        group.iter().map(move |w| ((w / largest * 7.0).round() + 8.0) as u8)
+    });
+    packed(&codes.collect::<Vec<_>>())
+}

@@ -25,7 +25,7 @@ use cmz_codec::array::{StoredArray, StoredComponent, element_of};
 use cmz_codec::choose::{EncodeOptions, choose};
 use cmz_codec::convert::{CompressOptions, compress};
 use cmz_codec::encoding::{Array, Element, StreamRef, float_planes::FloatPlanes};
-use cmz_codec::io::{PlainFile, ReadAt};
+use cmz_codec::io::{IoMode, PlainFile, ReadAt};
 use cmz_codec::safetensors::Entry;
 use cmz_codec::stream::{Level, tiered};
 use cmz_codec::{Archive, OpenOptions, Scratch, pipeline, safetensors};
@@ -176,7 +176,7 @@ impl Coded {
         compress(
             path,
             &target,
-            &CompressOptions { encode, threads: 2, replace: true, verify: true, bases: Vec::new() },
+            &CompressOptions { encode, threads: 2, replace: true, verify: true, io: IoMode::Auto, bases: Vec::new() },
             &(),
         )?;
         let file = Arc::new(std::fs::read(&target)?);

@@ -19,7 +19,14 @@ pub(crate) fn run(args: &Compress, context: &Context) -> Report {
 fn options(args: &Compress, context: &Context) -> Result<CompressOptions> {
     let encode = encode_options(args.level, args.codec.as_deref())?;
     let bases = context.open_options(&args.base)?.bases;
-    Ok(CompressOptions { encode, threads: context.threads, replace: args.force, verify: !args.no_verify, bases })
+    Ok(CompressOptions {
+        encode,
+        threads: context.threads,
+        io: context.open.io,
+        replace: args.force,
+        verify: !args.no_verify,
+        bases,
+    })
 }
 
 pub(super) fn encode_options(level: LevelArg, codec: Option<&str>) -> Result<EncodeOptions> {
@@ -87,7 +94,7 @@ pub(super) fn note_earlier(done: &[Done<Compressed>], context: &Context) {
 /// Verifies that a file decodes to its source.
 fn prove(done: &Done<Compressed>, options: &CompressOptions, context: &Context) -> Result<()> {
     let bases = options.bases.clone();
-    let options = VerifyOptions { depth: VerifyDepth::Decoded, threads: context.threads, bases };
+    let options = VerifyOptions { depth: VerifyDepth::Decoded, threads: context.threads, io: context.open.io, bases };
     let verified = convert::verify(&done.job.target, &options, &context.progress)?;
     if verified.sha256.as_ref() == Some(&done.result.sha256) {
         return Ok(());

@@ -24,6 +24,7 @@ fn dfloat11(args: &ImportDfloat11, context: &Context) -> Result<Report> {
     let options = CompressOptions {
         encode,
         threads: context.threads,
+        io: context.open.io,
         replace: args.force,
         verify: !args.no_verify,
         bases: Vec::new(),

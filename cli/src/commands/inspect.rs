@@ -7,7 +7,7 @@ mod table;
 use std::io::Read;
 use std::path::Path;
 
-use cmz_codec::{Result, checkpoint, registry};
+use cmz_codec::{Code, Error, Result, checkpoint, registry};
 use cmz_format::MAGIC;
 use serde_json::{Value, json};
 
@@ -63,6 +63,56 @@ struct Totals {
     elements: u64,
     file_len: u64,
     source_len: u64,
+    /// With --entropy.
+    measured: Option<Measured>,
+}
+
+/// Tensors whose entropy has been measured.
+#[derive(Clone, Copy, Debug, Default)]
+struct Measured {
+    elements: u64,
+    /// Order-0 entropy of the component arrays, in bits.
+    bits: u64,
+    /// Length as stored, in bytes.
+    stored_len: u64,
+}
+
+impl Measured {
+    fn sum(all: impl Iterator<Item = Self>) -> Option<Self> {
+        all.reduce(|sum, one| Self {
+            elements: sum.elements.saturating_add(one.elements),
+            bits: sum.bits + one.bits,
+            stored_len: sum.stored_len + one.stored_len,
+        })
+    }
+
+    /// Entropy in bits per weight.
+    fn entropy(self) -> Option<f64> {
+        (self.elements > 0).then(|| self.bits as f64 / self.elements as f64)
+    }
+
+    /// What is stored, in bits per weight.
+    fn stored(self) -> Option<f64> {
+        (self.elements > 0).then(|| self.stored_len as f64 * 8.0 / self.elements as f64)
+    }
+
+    /// In percent, what is stored above the entropy.
+    fn above(self) -> Option<f64> {
+        (self.bits > 0).then(|| (self.stored_len as f64 * 8.0 / self.bits as f64 - 1.0) * 100.0)
+    }
+
+    fn json(self) -> Value {
+        json!({
+            "bits_per_weight": self.entropy(),
+            "stored_bits_per_weight": self.stored(),
+            "percent_above": self.above(),
+        })
+    }
+}
+
+/// A number with its decimals, or that there is none.
+fn decimal(value: Option<f64>, decimals: usize) -> String {
+    value.map_or("-".to_owned(), |value| format!("{value:.decimals$}"))
 }
 
 impl Totals {
@@ -73,6 +123,7 @@ impl Totals {
             elements: sum.elements.saturating_add(one.elements),
             file_len: sum.file_len + one.file_len,
             source_len: sum.source_len.saturating_add(one.source_len),
+            measured: Measured::sum(sum.measured.into_iter().chain(one.measured)),
         })
     }
 
@@ -81,8 +132,8 @@ impl Totals {
     }
 
     fn text(&self) -> String {
-        let bpw = self.bits_per_weight().map_or("-".to_owned(), |bpw| format!("{bpw:.2}"));
-        format!(
+        let bpw = decimal(self.bits_per_weight(), 2);
+        let mut text = format!(
             "  size             {} ({} bytes)\n  uncompressed     {} ({} bytes)\n  ratio            {:.4}\n  \
              bits per weight  {bpw}\n  tensors          {}\n  elements         {}\n",
             size(self.file_len),
@@ -92,11 +143,20 @@ impl Totals {
             ratio(self.file_len, self.source_len),
             self.tensors,
             self.elements,
-        )
+        );
+        if let Some(measured) = self.measured {
+            text.push_str(&format!(
+                "  entropy          {} bits per weight; the streams have {}, {} % more\n",
+                decimal(measured.entropy(), 3),
+                decimal(measured.stored(), 3),
+                decimal(measured.above(), 2),
+            ));
+        }
+        text
     }
 
     fn json(&self) -> Value {
-        json!({
+        let mut json = json!({
             "files": self.files,
             "file_len": self.file_len,
             "source_len": self.source_len,
@@ -104,7 +164,11 @@ impl Totals {
             "bits_per_weight": self.bits_per_weight(),
             "tensors": self.tensors,
             "elements": self.elements,
-        })
+        });
+        if let Some(measured) = self.measured {
+            json["entropy"] = measured.json();
+        }
+        json
     }
 }
 
@@ -113,7 +177,14 @@ fn inspect(file: &Path, args: &Inspect, context: &Context) -> Result<Shown> {
     // A file that cannot be read fails below, with the reason.
     let _ = std::fs::File::open(file).map(|file| file.take(8).read_to_end(&mut start));
     let is_cmz = start.starts_with(&MAGIC) || file.extension().is_some_and(|e| e == "cmz");
-    if is_cmz { cmz::show(&context.open(file)?, file, args) } else { source::show(file, args) }
+    if is_cmz {
+        return cmz::show(&context.open(file)?, file, args, context.threads);
+    }
+    if args.entropy {
+        let why = "--entropy is about component arrays, which only .cmz files have";
+        return Err(Error::new(Code::InvalidArgument, why).in_file(file));
+    }
+    source::show(file, args)
 }
 
 /// Prints the registry.

@@ -1,8 +1,10 @@
 //! One module a command.
 
+pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod compress;
 pub(crate) mod decompress;
+pub(crate) mod doctor;
 pub(crate) mod extract;
 pub(crate) mod import;
 pub(crate) mod inspect;

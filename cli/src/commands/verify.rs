@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use cmz_codec::convert::{self, Phase, Progress, VerifyDepth, VerifyOptions};
 use cmz_codec::io::{PlainFile, ReadAt};
 use cmz_codec::{Archive, Code, Error, OpenOptions, Result, checkpoint};
+use cmz_format::Escaped;
+use cmz_gpu_decode::GpuDecoder;
 use serde_json::{Value, json};
 
 use crate::args::Verify;
@@ -19,8 +21,13 @@ pub(crate) fn run(args: &Verify, context: &Context) -> Report {
         Ok(open) => open,
         Err(error) => return Err(error).into(),
     };
+    let gpu = match args.device.open(context) {
+        Ok(gpu) => gpu,
+        Err(error) => return Err(error).into(),
+    };
+    let how = How { open, gpu, args };
     for input in &args.inputs {
-        if let Err(error) = verify_input(input, &open, args, context, &mut report, &mut files) {
+        if let Err(error) = verify_input(input, &how, context, &mut report, &mut files) {
             report.errors.push(error);
         }
     }
@@ -28,10 +35,17 @@ pub(crate) fn run(args: &Verify, context: &Context) -> Report {
     report
 }
 
+/// How files are verified.
+struct How<'a> {
+    open: OpenOptions,
+    /// Decodes them once more.
+    gpu: Option<GpuDecoder>,
+    args: &'a Verify,
+}
+
 fn verify_input(
     input: &Path,
-    open: &OpenOptions,
-    args: &Verify,
+    how: &How<'_>,
     context: &Context,
     report: &mut Report,
     files: &mut Vec<Value>,
@@ -45,7 +59,7 @@ fn verify_input(
     for (number, file) in all.iter().enumerate() {
         context.progress.file(file, number, all.len());
         let errors = report.errors.len();
-        match verify_file(file, input.is_dir(), open, args, context, report) {
+        match verify_file(file, input.is_dir(), how, context, report) {
             Ok(json) => files.push(json),
             Err(error) => {
                 report.errors.push(error);
@@ -64,13 +78,12 @@ fn verify_input(
 fn verify_file(
     file: &Path,
     in_folder: bool,
-    open: &OpenOptions,
-    args: &Verify,
+    How { open, gpu, args }: &How<'_>,
     context: &Context,
     report: &mut Report,
 ) -> Result<Value> {
     let depth = if args.quick { VerifyDepth::Stored } else { VerifyDepth::Decoded };
-    let options = VerifyOptions { depth, threads: context.threads, bases: open.bases.clone() };
+    let options = VerifyOptions { depth, threads: context.threads, io: open.io, bases: open.bases.clone() };
     let verified = convert::verify(file, &options, &context.progress)?;
     let mut json = json!({
         "file": file.to_string_lossy(),
@@ -79,16 +92,20 @@ fn verify_file(
         "tensors": verified.tensors,
         "blocks": verified.blocks,
         "damaged_blocks": verified.damage.len(),
+        "dependants": verified.dependants,
         "unsupported_tensors": verified.unsupported.len(),
         "source_sha256": verified.sha256,
     });
     let whole = verified.damage.is_empty() && verified.unsupported.is_empty();
     if !verified.damage.is_empty() {
+        let own = verified.damage.iter().filter(|error| error.file() == Some(file)).count();
+        let of_bases = verified.damage.len() - own;
         context.note(&format!(
-            "{}: {} of {} damaged; the other tensors are good",
+            "{}: {own} of {} damaged{}{}; the other tensors are good",
             path(file),
-            verified.damage.len(),
             count(verified.blocks as u64, "block"),
+            if of_bases > 0 { format!(", and {of_bases} of its base") } else { String::new() },
+            referring(&verified.dependants),
         ));
     }
     report.errors.extend(verified.damage);
@@ -107,10 +124,35 @@ fn verify_file(
         how = format!("{how}  identical to {}", path(&original));
         json["identical_to"] = original.to_string_lossy().into();
     }
+    if let Some(gpu) = gpu {
+        let archive = Archive::open_with(file, open.clone())?;
+        let total = (0..archive.tensors().len()).map(|tensor| archive.index().tensor_len(tensor)).sum();
+        context.progress.begin(Phase::Verifying, total);
+        let compared = gpu.verify(&archive, context.threads, &mut |bytes| context.progress.advance(bytes));
+        compared.map_err(|e| e.in_file(file))?;
+        how = format!("{how}  the same on {}", gpu.device().name);
+        json["identical_on"] = gpu.device().name.as_str().into();
+    }
     let tensors = count(verified.tensors as u64, "tensor");
     let blocks = count(verified.blocks as u64, "block");
     report.text.push_str(&format!("{}  ok  {tensors}, {blocks}  {how}\n", path(file)));
     Ok(json)
+}
+
+/// Names of tensors that are listed, at most.
+const MAX_NAMED: usize = 5;
+
+/// The tensors that refer to damaged ones.
+fn referring(dependants: &[String]) -> String {
+    if dependants.is_empty() {
+        return String::new();
+    }
+    let mut names: Vec<_> = dependants.iter().take(MAX_NAMED).map(|name| Escaped(name).to_string()).collect();
+    if dependants.len() > MAX_NAMED {
+        names.push(format!("{} more", dependants.len() - MAX_NAMED));
+    }
+    let tensors = count(dependants.len() as u64, "tensor");
+    format!("; {tensors} stored by reference to damaged ones: {}", names.join(", "))
 }
 
 /// The file that a `.cmz` file is compared with.

@@ -190,3 +190,28 @@ fn ambiguous_and_overflowing_sources_are_refused() {
     fs::write(dir.path().join("model.safetensors"), u64::MAX.to_le_bytes()).unwrap();
     cmz(dir.path(), &["compress", "model.safetensors"]).expect(3).says(&["error[CMZ3008]"]);
 }
+
+#[test]
+fn damage_to_a_reference_is_reported_once() {
+    let dir = folder();
+    let names = ["first", "a", "b", "c", "d", "e", "f"];
+    let data: Vec<u8> = (0..5000u32).map(|i| (i * i / 128) as u8).collect();
+    let tensors = names.map(|name| (name, "U8", vec![data.len() as u64], data.clone()));
+    fs::write(dir.path().join("twins.safetensors"), safetensors(&tensors)).unwrap();
+    cmz(dir.path(), &["c", "twins.safetensors"]).expect(0);
+    let list = cmz(dir.path(), &["inspect", "twins.cmz", "--blocks", "--json"]).expect(0).json();
+    let block = &list["files"][0]["blocks"][0];
+    let mut bytes = fs::read(dir.path().join("twins.cmz")).unwrap();
+    bytes[(block["offset"].as_u64().unwrap() + 64) as usize] ^= 1;
+    fs::write(dir.path().join("twins.cmz"), &bytes).unwrap();
+    for io in ["auto", "mmap", "pread"] {
+        let run = cmz(dir.path(), &["verify", "twins.cmz", "--io", io]).expect(3);
+        assert_eq!(run.err.matches("error[").count(), 1, "{}", run.err);
+        run.says(&[
+            "1 of 15 blocks damaged; 6 tensors stored by reference to damaged ones: a, b, c, d, e, 1 more; the",
+        ]);
+    }
+    let json = cmz(dir.path(), &["verify", "twins.cmz", "--json"]).expect(3).json();
+    assert_eq!(json["files"][0]["dependants"], serde_json::json!(names[1..]));
+    assert_eq!(json["files"][0]["damaged_blocks"], 1);
+}

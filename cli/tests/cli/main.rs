@@ -7,6 +7,7 @@ mod common;
 mod convert;
 mod extract;
 mod folder;
+mod gpu;
 mod import;
 mod interrupt;
 mod show;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::common::{ALL, BF16, cmz, data, with_cmz, with_model};
+use crate::common::{ALL, BF16, Random, cmz, data, folder, safetensors, with_cmz, with_model};
 
 #[test]
 fn inspect_shows_totals_and_tensors() {
@@ -70,6 +70,34 @@ fn inspect_prints_versioned_json() {
     let block = ["block", "crc_decoded", "crc_stored", "decoded_len", "offset", "stored_len", "streams", "tensor"];
     assert_eq!(keys(&file["blocks"][0]), block);
     assert!(json["totals"]["ratio"].as_f64().unwrap() < 0.7);
+}
+
+#[test]
+fn inspect_measures_the_entropy() {
+    let dir = folder();
+    let mut random = Random(1);
+    let five: Vec<u8> = (0..10_000).flat_map(|_| (0x3f80 + random.below(5) as u16).to_le_bytes()).collect();
+    let tensors = [("even", "U8", vec![4096], [7, 9].repeat(2048)), ("five", "BF16", vec![100, 100], five)];
+    fs::write(dir.path().join("model.safetensors"), safetensors(&tensors)).unwrap();
+    cmz(dir.path(), &["c", "model.safetensors"]).expect(0);
+    let json = cmz(dir.path(), &["inspect", "--entropy", "--json", "model.cmz"]).expect(0).json();
+    let tensor = &json["files"][0]["tensors"][0];
+    let of = |tensor: &serde_json::Value, key: &str| tensor["entropy"][key].as_f64().unwrap();
+    assert_eq!((of(tensor, "bits_per_weight"), &tensor["entropy"]["components"][0]["width"]), (1.0, &8.into()));
+    let stored = tensor["entropy"]["components"][0]["stored_len"].as_f64().unwrap();
+    assert!((of(tensor, "stored_bits_per_weight") - stored * 8.0 / 4096.0).abs() < 1e-9);
+    assert!((of(tensor, "percent_above") - (stored * 8.0 / 4096.0 - 1.0) * 100.0).abs() < 1e-9);
+    // One exponent, five mantissas.
+    let second = of(&json["files"][0]["tensors"][1], "bits_per_weight");
+    assert!((second - 5f64.log2()).abs() < 0.01, "{second}");
+    let total = of(&json["totals"], "bits_per_weight");
+    assert!((total - (4096.0 + second * 10_000.0) / 14_096.0).abs() < 1e-9, "{total}");
+    let shown = cmz(dir.path(), &["inspect", "--entropy", "model.cmz"]).expect(0).out;
+    assert!(shown.contains("entropy          ") && shown.contains("bits per weight; the streams have"), "{shown}");
+    let head = shown.lines().find(|line| line.starts_with("tensor ")).unwrap();
+    assert!(head.ends_with("entropy  above %"), "{shown}");
+    assert!(shown.lines().any(|line| line.starts_with("even ") && line.contains("  1.000  ")), "{shown}");
+    cmz(dir.path(), &["inspect", "--entropy", "model.safetensors"]).expect(2).says(&["only .cmz files"]);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use super::plan::{Job, Work, jobs, source_ranges};
 use super::{CHUNK, GENERATOR, Phase, Progress, Target, parse_items, sha256_of};
 use crate::choose::{Choice, Counterpart, EncodeOptions, MIN_REFERENCE, choose};
 use crate::encoding::reference::{Operation, Reference};
-use crate::io::{IoMode, PlainFile, ReadAt};
+use crate::io::{self, IoMode, PlainFile, ReadAt};
 use crate::safetensors::{Entry, Header};
 use crate::tensor::StoredTensor;
 use crate::{Archive, OpenOptions, Scratch, lock, pipeline};
@@ -29,6 +29,9 @@ pub struct CompressOptions {
     pub encode: EncodeOptions,
     /// Threads that encode.
     pub threads: usize,
+    /// How the source, and the result when it is compared with it, are read: as
+    /// [`IoMode::for_one_pass`] says.
+    pub io: IoMode,
     /// Whether an existing target, and an unfinished file of another conversion, is replaced.
     pub replace: bool,
     /// Whether the result is decoded and compared with the source before it appears.
@@ -68,8 +71,8 @@ pub fn compress(
     options: &CompressOptions,
     progress: &dyn Progress,
 ) -> Result<Compressed> {
-    let source = PlainFile::open(source_path)?;
-    compress_named(&source, |e| e.in_file(source_path), target_path, options, progress)
+    let source = io::open(source_path, options.io.for_one_pass())?;
+    compress_named(&*source, |e| e.in_file(source_path), target_path, options, progress)
 }
 
 /// Compresses a safetensors file that need not lie on a disk: `source` is read several times,
@@ -429,7 +432,8 @@ fn work(
 /// Decodes the unfinished file and compares every byte with the source.
 fn compare(partial: &Path, source: &dyn ReadAt, options: &CompressOptions, progress: &dyn Progress) -> Result<()> {
     progress.begin(Phase::Verifying, source.byte_len());
-    let open = OpenOptions { io: IoMode::Pread, bases: options.bases.clone(), ..OpenOptions::default() };
+    let io = options.io.for_one_pass();
+    let open = OpenOptions { io, bases: options.bases.clone(), ..OpenOptions::default() };
     let archive = Archive::open_with(partial, open)?;
     pipeline::ordered(
         options.threads,

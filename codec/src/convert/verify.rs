@@ -1,5 +1,6 @@
 //! Proof that a file is whole.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub struct VerifyOptions {
     pub depth: VerifyDepth,
     /// Threads that decode.
     pub threads: usize,
+    /// How the file is read: as [`IoMode::for_one_pass`] says.
+    pub io: IoMode,
     /// Files that tensors may be stored against.
     pub bases: Vec<Arc<Archive>>,
 }
@@ -43,8 +46,11 @@ pub struct Verified {
     pub tensors: usize,
     /// SHA-256 of the source, if it was computed and is right.
     pub sha256: Option<String>,
-    /// Damaged blocks of tensors, if the index is sound: each with tensor, block and offset.
+    /// Damaged blocks, if the index is sound: each once, with tensor, block and offset.
     pub damage: Vec<Error>,
+    /// Tensors that refer to damaged ones, of this file or of a base, without being damaged
+    /// themselves.
+    pub dependants: Vec<String>,
     /// Tensors that this version cannot decode.
     pub unsupported: Vec<Error>,
 }
@@ -54,8 +60,9 @@ pub struct Verified {
 /// # Errors
 /// The first error that concerns the file as a whole; to decode it, its bases are needed.
 pub fn verify(path: &Path, options: &VerifyOptions, progress: &dyn Progress) -> Result<Verified> {
-    let VerifyOptions { depth, threads, ref bases } = *options;
-    let open = OpenOptions { io: IoMode::Pread, verify: Verify::Full, bases: bases.clone(), ..OpenOptions::default() };
+    let VerifyOptions { depth, threads, io, ref bases } = *options;
+    let io = io.for_one_pass();
+    let open = OpenOptions { io, verify: Verify::Full, bases: bases.clone(), ..OpenOptions::default() };
     let archive = Archive::open_with(path, open)?;
     if depth == VerifyDepth::Decoded {
         archive.check_bases()?;
@@ -65,13 +72,15 @@ pub fn verify(path: &Path, options: &VerifyOptions, progress: &dyn Progress) -> 
         tensors: archive.tensors().len(),
         sha256: None,
         damage: Vec::new(),
+        dependants: Vec::new(),
         unsupported: Vec::new(),
     };
     let supported = check_supported(&archive, &mut verified);
     let (len, sha256) = check_content(&archive, &supported, depth, threads, progress, &mut verified)?;
     if verified.damage.is_empty() {
-        check_every_byte(path, &archive).map_err(|e| e.in_file(path))?;
+        check_every_byte(path, io, &archive).map_err(|e| e.in_file(path))?;
     }
+    verified.dependants = dependants(&archive, &verified.damage);
     let whole = verified.damage.is_empty() && verified.unsupported.is_empty();
     if whole && depth == VerifyDepth::Decoded && archive.source().is_ok() {
         check_source(&archive, len, &sha256).map_err(|e| e.in_file(path))?;
@@ -103,6 +112,8 @@ fn check_content(
     progress: &dyn Progress,
     verified: &mut Verified,
 ) -> Result<(u64, String)> {
+    // A tensor that refers to a damaged one raises the same error again.
+    let mut seen = HashSet::new();
     progress.begin(Phase::Verifying, archive.content_blocks().last().map_or(0, |block| block.range.end));
     with_sha256(|hash| {
         let mut len = 0;
@@ -121,7 +132,8 @@ fn check_content(
             |(range, result)| {
                 match result {
                     Ok(bytes) => hash(&bytes),
-                    Err(e) => verified.damage.push(e),
+                    Err(e) if seen.insert(e.to_string()) => verified.damage.push(e),
+                    Err(_) => {}
                 }
                 progress.advance(range.end - range.start);
                 len = range.end;
@@ -132,10 +144,29 @@ fn check_content(
     })
 }
 
+/// The names of the tensors that refer to damaged ones and are not damaged themselves.
+fn dependants(archive: &Archive, damage: &[Error]) -> Vec<String> {
+    let damaged: HashSet<_> = damage.iter().map(|error| (error.file(), error.tensor())).collect();
+    let is_damaged =
+        |archive: &Archive, tensor: usize| damaged.contains(&(archive.path(), Some(&*archive.tensors()[tensor].name)));
+    let depends = |&tensor: &usize| {
+        let mut referred = archive.referred(tensor);
+        while let Some((archive, tensor)) = referred {
+            if is_damaged(archive, tensor) {
+                return true;
+            }
+            referred = archive.referred(tensor);
+        }
+        false
+    };
+    let whole = (0..archive.tensors().len()).filter(|&tensor| !is_damaged(archive, tensor));
+    whole.filter(depends).map(|tensor| archive.tensors()[tensor].name.clone()).collect()
+}
+
 /// Parses the file front to back, which looks at every byte, and compares what it finds
 /// with the index.
-fn check_every_byte(path: &Path, archive: &Archive) -> Result<()> {
-    let file = io::open(path, IoMode::Pread)?;
+fn check_every_byte(path: &Path, mode: IoMode, archive: &Archive) -> Result<()> {
+    let file = io::open(path, mode)?;
     let table = archive.index().table();
     let (mut block, mut tensor) = (0, 0);
     parse_items(file.as_ref(), Limits::default(), |item| {

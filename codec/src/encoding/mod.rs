@@ -13,6 +13,7 @@ use crate::Scratch;
 use crate::device::DeviceJoin;
 use crate::stream::{Level, StreamError, Width};
 
+pub mod byte_planes;
 pub mod float_joint;
 pub mod float_planes;
 pub mod plain;

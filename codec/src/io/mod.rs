@@ -24,6 +24,15 @@ pub enum IoMode {
     Pread,
 }
 
+impl IoMode {
+    /// How a file is read that is read from front to back, or once: as asked for, and by system
+    /// calls otherwise, so that memory stays bounded.
+    #[must_use]
+    pub fn for_one_pass(self) -> Self {
+        if self == Self::Auto { Self::Pread } else { self }
+    }
+}
+
 /// Bytes that can be read at any offset, from several threads at once.
 pub trait ReadAt: Send + Sync {
     /// Number of bytes.

@@ -79,7 +79,7 @@ extern "C" __global__ void self_atomics(uint32_t *words) {
     atomicOr(&words[3], 1u << (cta & 31));
     atomicXor(&words[4], 1u << (cta & 31));
     atomicAnd(&words[5], ~(1u << (cta & 15)));
-    uint32_t old = words[6];
+    uint32_t old = atomicAdd(&words[6], 0u);
     for (uint32_t seen = ~old; seen != old;) {
         seen = old;
         old = atomicCAS(&words[6], seen, seen + 2);

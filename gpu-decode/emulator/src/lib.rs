@@ -19,7 +19,6 @@
 #![expect(unsafe_code, reason = "the emulator is a C++ library")]
 
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
-use std::path::Path;
 use std::sync::OnceLock;
 
 use libloading::{Library, Symbol};
@@ -86,15 +85,16 @@ pub fn live_objects() -> u64 {
     unsafe { symbol::<unsafe extern "C" fn() -> u64>("emu_live_objects")() }
 }
 
+/// The library that stands in for the driver, for programs that load it themselves: with `LD_PRELOAD` a program finds it
+/// when it looks for libcuda.
+#[must_use]
+pub fn library_path() -> &'static str {
+    env!("CMZ_FAKE_CUDA")
+}
+
 /// Makes cudarc find the emulator when it looks for the CUDA driver. To be called before anything of cudarc is.
 pub fn install_fake_driver() {
     library();
-}
-
-/// The library that stands in for libcuda. For programs that are not this one: loaded first (`LD_PRELOAD`), it answers when they
-/// look for libcuda.so.
-pub fn library_path() -> &'static Path {
-    Path::new(env!("CMZ_FAKE_CUDA"))
 }
 
 /// The kernels of gpu-decode/kernels/list.txt.

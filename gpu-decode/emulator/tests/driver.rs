@@ -96,23 +96,6 @@ fn streams_are_ordered_by_events() {
     }
 }
 
-/// In lazy mode nothing has run before somebody waits, so host code that forgets to wait reads poison.
-#[test]
-fn lazy_streams_run_nothing_early() {
-    for eager in [false, true] {
-        Settings { eager, ..Settings::default() }.apply();
-        let context = context();
-        let stream = context.new_stream().unwrap();
-        let event = {
-            let _slice = stream.alloc_zeros::<u32>(COUNT).unwrap();
-            stream.record_event(UNTIMED).unwrap()
-        };
-        assert_eq!(event.is_complete(), eager);
-        event.synchronize().unwrap();
-        assert!(event.is_complete());
-    }
-}
-
 #[test]
 fn a_kernel_must_be_in_the_image_and_in_the_emulator() {
     let module = context().load_module(Ptx::from_src(PTX)).unwrap();

@@ -21,6 +21,7 @@ macro_rules! tests {
             wrong_decoded_checksums_are_reported,
             loads_can_be_cancelled,
             resident_layers_alternate,
+            verify_compares_every_byte,
         );
     };
     ($decoder:ident: $($test:ident,)*) => {
@@ -137,7 +138,9 @@ pub(crate) fn row_ranges_write_their_bytes_only(decoder: &GpuDecoder) {
                 // An address that is no multiple of 16 forbids wide stores.
                 for shift in [0, 64, 2] {
                     let output = memory(decoder, wanted.len() + 128);
-                    let plan = decoder.plan(&archive, &[request.clone()], Placement::At(&[shift]), false, 1).unwrap();
+                    let plan = decoder
+                        .plan(&archive, std::slice::from_ref(&request), Placement::At(&[shift]), false, 1)
+                        .unwrap();
                     // SAFETY: the output is as long as the rows and the shift.
                     unsafe { plan.decode(&stream, output.address()) }.unwrap();
                     plan.check(&archive, &stream).unwrap();
@@ -273,6 +276,18 @@ pub(crate) fn resident_layers_alternate(decoder: &GpuDecoder) {
             assert!(read_at(decoder, &compute, layer.address(k), wanted.len()) == wanted, "layer {i}, tensor {k}");
         }
     }
+}
+
+pub(crate) fn verify_compares_every_byte(decoder: &GpuDecoder) {
+    let archive = open(bank::layers());
+    let total: u64 = (0..archive.tensors().len()).map(|tensor| archive.index().tensor_len(tensor)).sum();
+    let mut told = 0;
+    assert_eq!(decoder.verify(&archive, 2, &mut |bytes| told += bytes).unwrap(), total);
+    assert_eq!(told, total);
+    let e = decoder.verify(&open(bank::wrong_decoded_checksum()), 1, &mut |_| ()).unwrap_err();
+    assert_eq!(e.code(), Code::DecodedChecksum);
+    let measured = decoder.measure(&archive, 1, 1).unwrap();
+    assert_eq!((measured.tensors, measured.decoded), (archive.tensors().len(), total));
 }
 
 /// Bytes at an address, behind the work of `stream`.

@@ -32,7 +32,7 @@ fn case(name: &str, about: &str, source: &Source, storage: impl Fn(&Entry) -> St
 
 fn of_bytes(name: &str, about: &str, source: Vec<u8>, storage: impl Fn(&Entry) -> Storage) -> Good {
     let bytes = write(&source, storage).expect("a sound file");
-    Good { name: format!("good-{name}"), about: about.to_owned(), bytes, source }
+    Good::new(name, about, bytes, source)
 }
 
 pub(super) fn cases() -> Vec<Good> {
@@ -140,7 +140,7 @@ fn without_source() -> Good {
         Source::new().tensor("a", "BF16", &[96], bf16_weights(3, 96)).tensor("b", "I8", &[5], [1, 2, 3, 4, 5]).build();
     let bytes = write_without_source(&source, usual).expect("a sound file");
     let about = "Tensors that come from no file: there is nothing to restore but them.";
-    Good { name: "good-no-source".to_owned(), about: about.to_owned(), bytes, source }
+    Good::new("no-source", about, bytes, source)
 }
 
 fn storages() -> Vec<Good> {

@@ -4,6 +4,7 @@ mod bad_blocks;
 mod bad_files;
 mod bad_index;
 mod bad_streams;
+mod bases;
 mod good;
 mod references;
 mod unsupported;
@@ -23,6 +24,14 @@ pub struct Good {
     pub bytes: Vec<u8>,
     /// The safetensors file that it was made from.
     pub source: Vec<u8>,
+    /// Name of the file that is given as its base.
+    pub base: Option<&'static str>,
+}
+
+impl Good {
+    fn new(name: &str, about: &str, bytes: Vec<u8>, source: Vec<u8>) -> Self {
+        Self { name: format!("good-{name}"), about: about.to_owned(), bytes, source, base: None }
+    }
 }
 
 /// Where an error must show.
@@ -56,11 +65,13 @@ pub struct Refused {
     pub found: Found,
     /// The file's bytes.
     pub bytes: Vec<u8>,
+    /// Name of the file that is given as its base.
+    pub base: Option<&'static str>,
 }
 
 impl Refused {
     fn new(name: &str, about: &str, found: Found, bytes: Vec<u8>) -> Self {
-        Self { name: name.to_owned(), about: about.to_owned(), found, bytes }
+        Self { name: name.to_owned(), about: about.to_owned(), found, bytes, base: None }
     }
 }
 
@@ -68,7 +79,7 @@ impl Refused {
 #[must_use]
 pub fn good() -> &'static [Good] {
     static CASES: LazyLock<Vec<Good>> =
-        LazyLock::new(|| [good::cases(), references::good()].into_iter().flatten().collect());
+        LazyLock::new(|| [good::cases(), references::good(), bases::good()].into_iter().flatten().collect());
     &CASES
 }
 
@@ -76,8 +87,14 @@ pub fn good() -> &'static [Good] {
 #[must_use]
 pub fn bad() -> &'static [Refused] {
     static CASES: LazyLock<Vec<Refused>> = LazyLock::new(|| {
-        let parts =
-            [bad_files::cases(), bad_index::cases(), bad_blocks::cases(), bad_streams::cases(), references::bad()];
+        let parts = [
+            bad_files::cases(),
+            bad_index::cases(),
+            bad_blocks::cases(),
+            bad_streams::cases(),
+            references::bad(),
+            bases::bad(),
+        ];
         parts.into_iter().flatten().collect()
     });
     &CASES
@@ -97,19 +114,25 @@ pub fn files() -> Vec<(String, Vec<u8>)> {
     let mut readme = String::from(HEAD);
     let mut files = Vec::new();
     for case in good() {
-        let _ = writeln!(readme, "| `{}.cmz` | {} |", case.name, case.about);
+        let about = about(&case.about, case.base);
+        let _ = writeln!(readme, "| `{}.cmz` | {about} |", case.name);
         files.push((format!("{}.cmz", case.name), case.bytes.clone()));
     }
     for (title, cases) in [("bad", bad()), ("unsupported", unsupported())] {
         let _ = write!(readme, "\n## {title}\n\n| file | error | found by | |\n|---|---|---|---|\n");
         for case in cases {
             let (code, by) = (case.found.code(), place(case.found));
-            let _ = writeln!(readme, "| `{}.cmz` | CMZ{} {code:?} | {by} | {} |", case.name, code.number(), case.about);
+            let about = about(&case.about, case.base);
+            let _ = writeln!(readme, "| `{}.cmz` | CMZ{} {code:?} | {by} | {about} |", case.name, code.number());
             files.push((format!("{}.cmz", case.name), case.bytes.clone()));
         }
     }
     files.push(("README.md".to_owned(), readme.into_bytes()));
     files
+}
+
+fn about(about: &str, base: Option<&str>) -> String {
+    base.map_or(about.to_owned(), |base| format!("{about} The base given is `{base}.cmz`."))
 }
 
 fn place(found: Found) -> &'static str {
@@ -125,7 +148,7 @@ const HEAD: &str = "# Golden files
 Written by `cargo run -p cmz-tests --bin make-golden` and compared with what it writes by the tests, so that no byte of the format
 changes unnoticed. This page is written by it too. *good* files restore their source byte for byte; *bad* files break one rule each, with
 all checksums around the broken place put right, and raise exactly the error named here; *unsupported* files are sound and need newer
-software. An error is found by *open*, or only when everything is *read*, or only by *verify*, which looks at every byte.
+software. A file that is stored against another one is read with the base that is named here, if any. An error is found by *open*, or only when everything is *read*, or only by *verify*, which looks at every byte.
 
 ## good
 

@@ -39,7 +39,7 @@ pub(super) fn good() -> Vec<Good> {
     let about = "Tensors stored as another one of the file, and as differences from it, in other blocks.";
     let source = source().build();
     let bytes = write(&source, storage).expect("a sound file");
-    vec![Good { name: "good-references".to_owned(), about: about.to_owned(), bytes, source }]
+    vec![Good::new("references", about, bytes, source)]
 }
 
 fn file(change: impl FnOnce(&mut RawFile)) -> Vec<u8> {

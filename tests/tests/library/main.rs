@@ -1,7 +1,9 @@
 //! The library as its users see it: conversion both ways, reading, damage, resumption.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod choices;
 mod damage;
+mod entropy;
 mod laws;
 mod references;
 mod resume;

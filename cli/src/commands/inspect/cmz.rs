@@ -8,13 +8,16 @@ use cmz_format::{Component, Encoding, Escaped, VERSION};
 use serde_json::{Value, json};
 
 use super::table::{self, Row};
-use super::{Shown, Totals};
+use super::{Measured, Shown, Totals};
 use crate::args::Inspect;
 use crate::text::{self, count, path, size};
 
-pub(super) fn show(archive: &Archive, file: &Path, args: &Inspect) -> Result<Shown> {
+pub(super) fn show(archive: &Archive, file: &Path, args: &Inspect, threads: usize) -> Result<Shown> {
     let index = archive.index();
-    let rows: Vec<Row> = (0..archive.tensors().len()).map(|tensor| row(archive, tensor)).collect();
+    let mut rows: Vec<Row> = (0..archive.tensors().len()).map(|tensor| row(archive, tensor)).collect();
+    if args.entropy {
+        measure(archive, &mut rows, threads)?;
+    }
     let data_len: u64 = rows.iter().map(|row| row.byte_len).sum();
     let totals = Totals {
         files: 1,
@@ -22,6 +25,7 @@ pub(super) fn show(archive: &Archive, file: &Path, args: &Inspect) -> Result<Sho
         elements: rows.iter().map(|row| row.elements).sum(),
         file_len: index.file_len(),
         source_len: archive.source().map_or(data_len, |source| source.len),
+        measured: Measured::sum(rows.iter().filter_map(Row::measured)),
     };
     let dtypes = table::dtypes(&rows);
     let mut text = format!("{}\n{}", path(file), totals.text());
@@ -95,7 +99,17 @@ fn row(archive: &Archive, number: usize) -> Row {
         byte_len: index.tensor_len(number),
         encoding: encoding(&tensor.encoding),
         blocks: records.len(),
+        entropy: None,
     }
+}
+
+/// Measures the tensors that this version can decode.
+fn measure(archive: &Archive, rows: &mut [Row], threads: usize) -> Result<()> {
+    let able: Vec<usize> = (0..rows.len()).filter(|&tensor| archive.check_supported(tensor).is_ok()).collect();
+    for (&tensor, entropy) in able.iter().zip(archive.entropy(&able, threads)?) {
+        rows[tensor].entropy = Some(entropy);
+    }
+    Ok(())
 }
 
 /// An encoding with the tensor that it refers to and the codecs that its streams may have.

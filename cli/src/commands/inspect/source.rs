@@ -23,6 +23,7 @@ pub(super) fn show(path_of_file: &Path, args: &Inspect) -> Result<Shown> {
         elements: rows.iter().map(|row| row.elements).sum(),
         file_len: file.byte_len(),
         source_len: file.byte_len(),
+        measured: None,
     };
     let dtypes = table::dtypes(&rows);
     let mut text = format!("{} (safetensors)\n{}", path(path_of_file), totals.text());
@@ -66,5 +67,6 @@ fn row((number, entry): (usize, &Entry)) -> Row {
         byte_len,
         encoding: "-".to_owned(),
         blocks: 0,
+        entropy: None,
     }
 }

@@ -1,8 +1,10 @@
 //! The list of tensors.
 
+use cmz_codec::{ComponentEntropy, TensorEntropy};
 use cmz_format::Escaped;
 use serde_json::{Value, json};
 
+use super::{Measured, decimal};
 use crate::args::{Inspect, SortKey};
 use crate::text::{self, ratio};
 
@@ -20,6 +22,8 @@ pub(super) struct Row {
     pub(super) byte_len: u64,
     pub(super) encoding: String,
     pub(super) blocks: usize,
+    /// With --entropy, unless the tensor cannot be decoded.
+    pub(super) entropy: Option<TensorEntropy>,
 }
 
 impl Row {
@@ -31,13 +35,28 @@ impl Row {
         ratio(self.stored_len, self.byte_len)
     }
 
+    /// Entropy beside the length of the streams.
+    pub(super) fn measured(&self) -> Option<Measured> {
+        let of = |entropy: &TensorEntropy| Measured {
+            elements: self.elements,
+            bits: entropy.bits(),
+            stored_len: entropy.stored_len(),
+        };
+        self.entropy.as_ref().map(of)
+    }
+
+    fn entropy_cells(&self) -> [String; 2] {
+        let measured = self.measured();
+        [decimal(measured.and_then(Measured::entropy), 3), decimal(measured.and_then(Measured::above), 2)]
+    }
+
     fn cells(&self) -> Vec<String> {
         let dims: Vec<_> = self.shape.iter().map(u64::to_string).collect();
         vec![
             Escaped(&self.name).to_string(),
             Escaped(&self.dtype).to_string(),
             if dims.is_empty() { "scalar".to_owned() } else { dims.join("x") },
-            self.bits_per_weight().map_or("-".to_owned(), |bpw| format!("{bpw:.2}")),
+            decimal(self.bits_per_weight(), 2),
             format!("{:.3}", self.ratio()),
             Escaped(&self.encoding).to_string(),
             self.blocks.to_string(),
@@ -45,7 +64,7 @@ impl Row {
     }
 
     pub(super) fn json(&self) -> Value {
-        json!({
+        let mut json = json!({
             "name": self.name,
             "dtype": self.dtype,
             "shape": self.shape,
@@ -56,13 +75,28 @@ impl Row {
             "ratio": self.ratio(),
             "encoding": self.encoding,
             "blocks": self.blocks,
-        })
+        });
+        if let (Some(entropy), Some(measured)) = (&self.entropy, self.measured()) {
+            json["entropy"] = measured.json();
+            json["entropy"]["components"] = entropy.components.iter().map(component_json).collect();
+        }
+        json
     }
+}
+
+fn component_json(component: &ComponentEntropy) -> Value {
+    json!({
+        "name": component.name,
+        "width": component.width.bits(),
+        "symbols": component.symbols,
+        "entropy_bits": component.bits,
+        "stored_len": component.stored_len,
+    })
 }
 
 /// Whether tensors are listed at all.
 pub(super) fn wanted(args: &Inspect) -> bool {
-    args.tensors || args.blocks || args.sort.is_some() || args.top.is_some()
+    args.tensors || args.entropy || args.blocks || args.sort.is_some() || args.top.is_some()
 }
 
 /// The tensors to list, in the order asked for.
@@ -80,8 +114,13 @@ pub(super) fn select(mut rows: Vec<Row>, args: &Inspect) -> Vec<Row> {
 }
 
 pub(super) fn text(rows: &[Row]) -> String {
-    let cells: Vec<_> = rows.iter().map(Row::cells).collect();
-    text::table(&["tensor", "dtype", "shape", "bpw", "ratio", "encoding", "blocks"], &[3, 4, 6], &cells)
+    let mut cells: Vec<_> = rows.iter().map(Row::cells).collect();
+    let mut head = vec!["tensor", "dtype", "shape", "bpw", "ratio", "encoding", "blocks"];
+    if rows.iter().any(|row| row.entropy.is_some()) {
+        head.extend(["entropy", "above %"]);
+        cells.iter_mut().zip(rows).for_each(|(cells, row)| cells.extend(row.entropy_cells()));
+    }
+    text::table(&head, &[3, 4, 6, 7, 8], &cells)
 }
 
 /// Tensors and bytes of each element type.

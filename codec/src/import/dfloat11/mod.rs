@@ -13,8 +13,8 @@
 //! | `g.split_positions` | `I64 [n_matrices - 1]` | where each matrix but the last ends, in elements |
 //!
 //! Blocks can be decoded in any order, so that reading a part of a matrix decodes the blocks
-//! that hold it: memory is that of the output positions (4 bytes for 4096 of the stream) and
-//! of one block (about 70 kB) for each thread. Every block is decoded whole, and that its
+//! that hold it: memory is that of the output positions (4 bytes for 4096 of the stream), of look-up
+//! tables (40 kB a group), and of one block (about 70 kB) for each thread. Every block is decoded whole, and that its
 //! gaps, its output position and the end of the stream agree with its codes is checked. There
 //! are no checksums, though: damage that leaves as many codes in as many bits is not found, nor
 //! is any to signs and mantissas.

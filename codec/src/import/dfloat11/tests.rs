@@ -15,7 +15,7 @@ use super::{Checkpoint, naive};
 use crate::Archive;
 use crate::convert::{CompressOptions, DecompressOptions, compress_source, decompress};
 use crate::import::{Original, Restored};
-use crate::io::ReadAt;
+use crate::io::{IoMode, ReadAt};
 
 const LAYER: [&str; 6] = [
     "attention.self.query",
@@ -131,8 +131,14 @@ fn real_weights_come_back_through_a_cmz_file() {
     assert!(notes.is_empty(), "{notes:?}");
     for threads in [1, 3] {
         let (cmz, back) = (made.path("m.cmz"), made.path("back.safetensors"));
-        let options =
-            CompressOptions { encode: Default::default(), threads, replace: true, verify: true, bases: Vec::new() };
+        let options = CompressOptions {
+            encode: Default::default(),
+            threads,
+            replace: true,
+            verify: true,
+            io: IoMode::Auto,
+            bases: Vec::new(),
+        };
         compress_source(&files[0], &cmz, &options, &()).unwrap();
         let archive = Archive::open(&cmz).unwrap();
         decompress(&archive, &back, &DecompressOptions { threads, replace: true }, &()).unwrap();

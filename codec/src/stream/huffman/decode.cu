@@ -11,6 +11,7 @@ constexpr uint32_t LENGTHS_LEN = 40;
 // What 11 bits begin with, the first bit lowest: one symbol, and a second one if its code is there too. Symbols in 8 bits each, the
 // length of the first code in 4, of both in 4; the latter is 0 if there is no second symbol.
 DEVICE void build_entries(const Launch &launch, const Job &job, uint16_t *single, uint32_t *entries) {
+    // phase: table, 8
     const uint32_t *table = (const uint32_t *)(launch.image + job.table);
     const uint32_t count = min(job.table_len, 256u);
     constexpr uint32_t SHARE = ENTRIES / THREADS;
@@ -30,6 +31,8 @@ DEVICE void build_entries(const Launch &launch, const Job &job, uint16_t *single
         entries[i] = (one & 0xff) | length << 16 | (both <= LONGEST ? (two & 0xff) << 8 | both << 20 : 0);
     }
 }
+
+// phase: end
 
 // The bits of one lane.
 struct Bits {
@@ -63,6 +66,7 @@ struct HuffmanTile {
     const uint32_t *entries;
 
     DEVICE uint2 decode_granule(Bits &bits, uint32_t count) const {
+        // phase: look-ups, 269, 64
         uint64_t symbols = 0;
 #pragma unroll 1
         for (uint32_t j = 0; j < count;) {
@@ -74,6 +78,7 @@ struct HuffmanTile {
             j += pair ? 2 : 1;
         }
         return make_uint2((uint32_t)symbols, (uint32_t)(symbols >> 32));
+        // phase: end
     }
 
     template <class Join> DEVICE uint32_t run() const {
@@ -82,6 +87,7 @@ struct HuffmanTile {
     }
 
     template <class Join> DEVICE uint32_t decode() const {
+        // phase: start
         const uint8_t *bytes = (const uint8_t *)tile.words;
         if (tile.count * 4 < LENGTHS_LEN) return BAD_LENGTH;
         const uint32_t bit = lane * LENGTH_BITS;
@@ -94,17 +100,21 @@ struct HuffmanTile {
         Join join(launch, job);
         Bits bits(tile.words, tile.count - 1, start);
         const bool vector = whole(launch, job, tile);
+        // phase: main, 64
 #pragma unroll 1
         for (uint32_t i = lane * GRANULE; i < tile.elements; i += GROUP) {
             const uint32_t g = (tile.first + i) / GRANULE, count = min(tile.elements - i, GRANULE);
             const uint2 symbols = decode_granule(bits, count);
             if (vector && count == GRANULE) join.granule(g, symbols.x, symbols.y);
+            // phase: part of a granule, 0, 0
             else put_elements(join, job, g, make_uint4(symbols.x, symbols.y, 0, 0), count);
         }
+        // phase: checks
         if (__any_sync(FULL_WARP, (bits.used + 7) / 8 != length)) return BAD_LENGTH;
         bits.refill();
         const uint32_t spare = (8 - bits.used % 8) % 8;
         return __any_sync(FULL_WARP, ((uint32_t)bits.buffer & ((1u << spare) - 1)) != 0) ? BAD_PADDING : OK;
+        // phase: end
     }
 };
 
@@ -112,6 +122,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3) cmz_huffman(const Launc
     CMZ_SHARED_ARRAY(uint16_t, single, ENTRIES);
     CMZ_SHARED_ARRAY(uint32_t, entries, ENTRIES);
     CMZ_SHARED_ARRAY(Job, jobs, 1);
+    // elements: 16384
+    // cases: JOIN_BF16
+    // phase: setup
     const Span span = load_job(launch, jobs);
     const Job &job = *jobs;
     __syncthreads();
@@ -123,4 +136,5 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3) cmz_huffman(const Launc
     uint32_t status = tile.status;
     if (status == OK) status = with_join(job.join, HuffmanTile{launch, job, tile, lane, entries});
     if (lane == 0) report(launch, job, status);
+    // phase: end
 }

@@ -15,6 +15,7 @@ DEVICE uint32_t make_slot(uint32_t name, uint32_t frequency, uint32_t place) { r
 
 // Fills the slots from the table: 16 consecutive ones a thread. WIDE symbols are named by their rank.
 DEVICE void build_slots(const Launch &launch, const Job &job, bool wide, uint32_t *slots, uint16_t *symbols) {
+    // phase: table, 16
     const uint32_t *table = (const uint32_t *)(launch.image + job.table);
     const uint32_t count = min(job.table_len, 256u);
     if (wide && threadIdx.x < count) symbols[threadIdx.x] = (uint16_t)__ldg(table + threadIdx.x);
@@ -38,6 +39,8 @@ DEVICE void build_slots(const Launch &launch, const Job &job, bool wide, uint32_
     }
 }
 
+// phase: end
+
 // The words of a tile, a chunk ahead of where they are used.
 struct Words {
     const uint32_t *data; // pairs of words
@@ -53,6 +56,7 @@ struct Words {
         for (uint32_t i = 0; i < 4; i++) ahead[i] = first + 32 * i < pairs ? __ldg(data + first + 32 * i) : 0;
     }
     DEVICE void store() {
+        // phase: words, 64/6
         uint32_t *chunk = ring + (loaded & 1) * (CHUNK / 2) + lane;
         __syncwarp();
 #pragma unroll
@@ -60,6 +64,7 @@ struct Words {
         loaded++;
         __syncwarp();
         load();
+        // phase: end
     }
     // Makes CHUNK words from `at` on readable.
     DEVICE void reach(uint32_t at) {
@@ -97,6 +102,7 @@ struct RansTile {
     }
 
     template <class Join> DEVICE uint32_t run() const {
+        // phase: start
         if (tile.count < STATE_WORDS) return BAD_LENGTH;
         uint32_t state = __ldg(tile.words + lane), at = 0;
         if (__any_sync(FULL_WARP, state < LEAST_STATE)) return BAD_STATE;
@@ -106,12 +112,14 @@ struct RansTile {
         Join join(launch, job);
         const bool vector = whole(launch, job, tile);
         uint32_t i = 0;
+        // phase: main, 64
 #pragma unroll 1
         for (; i + GROUP <= tile.elements; i += GROUP) {
             words.reach(at);
             const uint4 granule = decode_group<Join::WIDE, true>(state, at, GRANULE);
             const uint32_t g = (tile.first + i) / GRANULE + lane;
             if (vector) put_granule(join, g, granule);
+            // phase: part of a granule, 0, 0
             else put_elements(join, job, g, granule, GRANULE);
         }
         if (i < tile.elements) {
@@ -121,7 +129,9 @@ struct RansTile {
             const uint4 granule = decode_group<Join::WIDE, false>(state, at, count);
             put_elements(join, job, (tile.first + i) / GRANULE + lane, granule, count);
         }
+        // phase: checks
         return end_status(words, state, at);
+        // phase: end
     }
 
     // All words taken, all states back where the encoder began.
@@ -138,6 +148,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3) cmz_rans(const Launch l
     CMZ_SHARED_ARRAY(uint16_t, symbols, 256);
     CMZ_SHARED_ARRAY(uint32_t, rings, WARPS * RING / 2);
     CMZ_SHARED_ARRAY(Job, jobs, 1);
+    // elements: 16384
+    // cases: JOIN_BF16
+    // phase: setup
     const Span span = load_job(launch, jobs);
     const Job &job = *jobs;
     __syncthreads();
@@ -149,4 +162,5 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3) cmz_rans(const Launch l
     uint32_t status = tile.status;
     if (status == OK) status = with_join(job.join, RansTile{launch, job, tile, lane, slots, symbols, rings + warp * (RING / 2)});
     if (lane == 0) report(launch, job, status);
+    // phase: end
 }

@@ -23,6 +23,7 @@ template <bool WIDE> DEVICE uint4 plane_granule(const Plane &plane, const uint8_
         const uint2 bytes = __ldg((const uint2 *)data + g);
         return make_uint4(bytes.x, bytes.y, 0, 0);
     }
+    // phase: packed, 0, 0
     uint64_t low = 0, high = 0;
 #pragma unroll 1
     for (uint32_t j = 0; j < count; j++) {
@@ -32,6 +33,7 @@ template <bool WIDE> DEVICE uint4 plane_granule(const Plane &plane, const uint8_
         else high |= symbol << 16 * (j - 4);
     }
     return make_uint4((uint32_t)low, (uint32_t)(low >> 32), (uint32_t)high, (uint32_t)(high >> 32));
+    // phase: end
 }
 
 struct DirectTile {
@@ -44,19 +46,25 @@ struct DirectTile {
         Join join(launch, job);
         const uint8_t *data = address(launch, job.first);
         const bool vector = whole(launch, job, tile);
+        // phase: main, 16/4
 #pragma unroll 4
         for (uint32_t i = lane * GRANULE; i < tile.elements; i += GROUP) {
             const uint32_t g = (tile.first + i) / GRANULE, count = min(tile.elements - i, GRANULE);
             const uint4 symbols = plane_granule<Join::WIDE>(job.first, data, g, count);
             if (vector && count == GRANULE) put_granule(join, g, symbols);
+            // phase: part of a granule, 0, 0
             else put_elements(join, job, g, symbols, count);
         }
+        // phase: end
         return __any_sync(FULL_WARP, join.found != 0) ? BAD_SYMBOL : OK;
     }
 };
 
 extern "C" __global__ void __launch_bounds__(THREADS) cmz_direct(const Launch launch) {
     CMZ_SHARED_ARRAY(Job, jobs, 1);
+    // elements: 4096
+    // cases: JOIN_BF16
+    // phase: setup
     const Span span = load_job(launch, jobs);
     const Job &job = *jobs;
     __syncthreads();
@@ -66,4 +74,5 @@ extern "C" __global__ void __launch_bounds__(THREADS) cmz_direct(const Launch la
     const uint32_t elements = min(job.elements - first, 1u << job.tile_log);
     const uint32_t status = with_join(job.join, DirectTile{launch, job, Tile{nullptr, 0, first, elements, OK}, lane});
     if (lane == 0) report(launch, job, status);
+    // phase: end
 }

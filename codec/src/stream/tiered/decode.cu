@@ -122,14 +122,14 @@ DEVICE uint32_t join_tile(const Launch &launch, const Job &job, const Tile &tile
                           uint32_t names, uint32_t lane) {
     Join join(launch, job);
     const uint32_t first = tile.first / GRANULE + lane;
-    // phase main 16
+    // phase: main, 16/2
 #pragma unroll 2
     for (uint32_t step = 0; step < TILE / GROUP; step++) {
         const uint32_t group = groups[STEP_WORDS * step + lane];
         const uint2 symbols = expand<0xffffu>(shared, group, names, select(shared, group >> 16));
         join.granule(first + 32 * step, symbols.x, symbols.y);
     }
-    // phase end
+    // phase: end
     return __any_sync(FULL_WARP, join.found != 0) ? BAD_SYMBOL : OK;
 }
 
@@ -247,24 +247,24 @@ constexpr uint32_t NOT_FAST = ~0u;
 // A whole tile with few escapes: everything but the last join. NOT_FAST if it has too many.
 DEVICE uint32_t fast_tile(const Job &job, const Tile &tile, const uint32_t *names, uint32_t *shared, uint32_t warp, uint32_t lane) {
     const uint32_t lower = warp * LOWER, upper = WARPS * LOWER + warp * UPPER;
-    // phase planes
+    // phase: planes
     uint32_t low[4], high[4];
 #pragma unroll
     for (uint32_t i = 0; i < 4; i++) {
         low[i] = __ldg(tile.words + 4 * lane + i);
         high[i] = __ldg(tile.words + TILE / 32 + 4 * lane + i);
     }
-    // phase tail
+    // phase: tail
     const uint32_t *tail = tile.words + TILE / 16;
     const uint32_t tail_words = tile.count - TILE / 16;
 #pragma unroll
     for (uint32_t i = lane; i < 128; i += 32) {
         if (i < tail_words) shared[upper / 4 + i] = __ldg(tail + i);
     }
-    // phase long tail 0
+    // phase: long tail, 0
 #pragma unroll 1
     for (uint32_t i = lane + 128; i < tail_words; i += 32) shared[upper / 4 + i] = __ldg(tail + i);
-    // phase count 0
+    // phase: count 0
     uint32_t escapes = 0, elements;
 #pragma unroll
     for (int i = 0; i < 4; i++) escapes += __popc(low[i] & high[i]);
@@ -272,39 +272,39 @@ DEVICE uint32_t fast_tile(const Job &job, const Tile &tile, const uint32_t *name
     __syncwarp();
     if (elements > MOST_TIER_1) return NOT_FAST;
     const uint32_t end = upper + tail_words * 4;
-    // phase count 1 5.1
+    // phase: count 1, 5.1
     const Tier tier1(upper, elements);
     if (tier1.behind() > end) return BAD_LENGTH;
     bool padded = tier1.padded(shared, elements);
     const uint32_t rank2 = exclusive_sum(tier1.escapes(shared, lane), elements);
     if (elements > MOST_TIER_2) return NOT_FAST;
-    // phase count 2 1.2
+    // phase: count 2, 1.2
     const Tier tier2(tier1.behind(), elements);
     if (tier2.behind() > end) return BAD_LENGTH;
     padded &= tier2.padded(shared, elements);
     const uint32_t rank3 = exclusive_sum(tier2.escapes(shared, lane), elements);
-    // phase count 3 1.0
+    // phase: count 3, 1.0
     const Tier tier3(tier2.behind(), elements);
     if (tier3.behind() > end) return BAD_LENGTH;
     padded &= tier3.padded(shared, elements);
     const uint32_t rank4 = exclusive_sum(tier3.escapes(shared, lane), elements), rest = tier3.behind();
-    // phase checks
+    // phase: checks
     if ((rest - upper + elements + 3) / 4 != tail_words) return BAD_LENGTH;
     const uint32_t behind = rest + elements + lane;
     if (__any_sync(FULL_WARP, !padded || (behind < end && shared_byte(shared, behind) != 0))) return BAD_PADDING;
-    // phase tier 3 1.0
+    // phase: tier 3, 1.0
     tier3.decode(shared, __ldg(names + 3), rest + rank4, lower, lane);
     __syncwarp();
-    // phase tier 2 1.2
+    // phase: tier 2, 1.2
     tier2.decode(shared, __ldg(names + 2), lower + rank3, upper + TIER_2, lane);
     __syncwarp();
-    // phase tier 1 5.1
+    // phase: tier 1, 5.1
     tier1.decode(shared, __ldg(names + 1), upper + TIER_2 + rank2, lower, lane);
     __syncwarp();
-    // phase groups
+    // phase: groups
     write_groups(low, high, lower + rank1, (uint4 *)(shared + upper / 4 + (lane >> 1) * STEP_WORDS + (lane & 1) * 16));
     __syncwarp();
-    // phase end
+    // phase: end
     return OK;
 }
 
@@ -313,7 +313,9 @@ constexpr uint32_t CTAS = 4;
 
 extern "C" __global__ void __launch_bounds__(THREADS, CTAS) cmz_tiered(const Launch launch) {
     CMZ_SHARED_ARRAY(uint32_t, shared, SELECTORS + 256);
-    // phase setup
+    // elements: 4096
+    // cases: JOIN_BF16
+    // phase: setup
     shared[SELECTORS + threadIdx.x] = selector_table.of[threadIdx.x];
     CMZ_SHARED_ARRAY(Job, jobs, 1);
     const Span span = load_job(launch, jobs);
@@ -333,9 +335,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, CTAS) cmz_tiered(const Lau
                 status = with_join(job.join, FastTile{launch, job, tile, shared, groups, __ldg(names), lane});
             }
         }
-        // phase slow 0
+        // phase: slow, 0, 0
         if (status == NOT_FAST) status = slow_tile(launch, job, tile, names, shared, warp, lane);
     }
-    // phase end
+    // phase: end
     if (lane == 0) report(launch, job, status);
 }

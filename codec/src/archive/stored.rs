@@ -1,10 +1,11 @@
-//! Blocks as they are stored, for decoders on a device.
+//! Blocks as they are stored.
 
 use std::ops::Range;
 
 use cmz_format::{BlockHeader, Result};
 
 use super::Archive;
+use crate::Scratch;
 use crate::array::StoredComponent;
 use crate::device::DeviceBlock;
 use crate::stream::StreamCodec;
@@ -74,5 +75,21 @@ impl Archive {
     ) -> Result<Option<DeviceBlock<'a>>> {
         let stored = self.stored(tensor)?;
         stored.device_block(header, payload).map_err(|e| self.in_block(e, tensor, ordinal))
+    }
+
+    /// Reads a data block as it is stored, and checks that.
+    pub(crate) fn read_payload(
+        &self,
+        tensor: usize,
+        ordinal: usize,
+        scratch: &mut Scratch,
+    ) -> Result<(BlockHeader, Vec<u8>)> {
+        let record = *self.record(tensor, ordinal);
+        let mut payload = scratch.buffer(record.stored_len as usize);
+        let read = self.block_header(tensor, ordinal).and_then(|header| {
+            self.data.read_at(record.payload_offset(), &mut payload)?;
+            header.check_stored(&payload).map(|()| header)
+        });
+        read.map(|header| (header, payload)).map_err(|e| self.in_block(e, tensor, ordinal))
     }
 }
