@@ -35,14 +35,16 @@ collect() {
 }
 
 built build --package cmz-cli --package cmz-gpu-decode --package cmz-gpu-c | collect
+built build --package cmz-gpu-decode --example resident | collect
 built test --package cmz-gpu-decode --test gpu --no-run | collect
 
 for source in tests/data/*.safetensors; do
     name=$(basename "$source" .safetensors)
+    cp "$source" "$out/data/"
     "$out/cmz" compress --force "$source" -o "$out/data/$name.cmz" >"$out/data/log" 2>&1
     "$out/cmz" compress --force --level max "$source" -o "$out/data/$name-max.cmz" >"$out/data/log" 2>&1
 done
 rm -f "$out/data/log"
-cp gpu-decode/device/run.sh "$out/"
+cp gpu-decode/device/run.sh gpu-decode/examples/torch_load.py "$out/"
 git rev-parse HEAD >"$out/commit"
 du -sh "$out"

@@ -55,6 +55,20 @@ for file in "${files[@]}"; do
     step "bench $name" "$here/cmz" bench --device cuda "$file" && cat "$logs/bench-$name.log"
 done
 
+step "example resident" "$here/resident" && cat "$logs/example-resident.log"
+for original in "$here"/data/*.safetensors; do
+    name=$(basename "$original" .safetensors)
+    if python3 -c 'import torch' 2>/dev/null; then
+        for option in "" --load; do
+            # shellcheck disable=SC2086
+            step "torch $name$option" python3 "$here/torch_load.py" "$here/data/$name.cmz" $option --original "$original" \
+                --library "$here/lib/libcmz_gpu.so"
+        done
+    else
+        row "torch $name" "not here" -
+    fi
+done
+
 printf '\n%-44s %-8s %6s\n' step result seconds
 printf '%s\n' "${table[@]}"
 exit "$failed"

@@ -68,6 +68,7 @@ impl DeviceMemory {
     /// If they do not fit.
     pub fn write(&mut self, stream: &CudaStream, offset: usize, bytes: &[u8]) -> Result<()> {
         assert!(offset + bytes.len() <= self.len, "the bytes fit");
+        self.context.bind_to_thread().map_err(failed("use the device"))?;
         // SAFETY: the range is inside this allocation, and `bytes` lives until the copy has ended.
         unsafe { result::memcpy_htod_async(self.address + offset as u64, bytes, stream.cu_stream()) }
             .and_then(|()| stream.synchronize())
@@ -93,6 +94,7 @@ impl DeviceMemory {
     /// If there are not so many bytes.
     pub fn read_at(&self, stream: &CudaStream, offset: usize, bytes: &mut [u8]) -> Result<()> {
         assert!(offset + bytes.len() <= self.len, "inside the allocation");
+        self.context.bind_to_thread().map_err(failed("use the device"))?;
         // SAFETY: the range is inside this allocation, and `bytes` lives until the copy has ended.
         unsafe { result::memcpy_dtoh_async(bytes, self.address + offset as u64, stream.cu_stream()) }
             .and_then(|()| stream.synchronize())

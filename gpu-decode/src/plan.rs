@@ -154,6 +154,7 @@ impl DecodePlan {
         if self.batch.blocks() == 0 {
             return Ok(());
         }
+        stream.context().bind_to_thread().map_err(failed("use the device"))?;
         // SAFETY: the status words are the plan's.
         unsafe { result::memset_d8_async(self.status.address(), 0, self.status.len(), stream.cu_stream()) }
             .map_err(failed("clear the status words"))?;

@@ -146,6 +146,22 @@ fn resident_layers_without_memory_leave_nothing() {
     assert_eq!(live_objects(), before);
 }
 
+/// A thread has no context before it makes one current.
+#[test]
+fn any_thread_decodes() {
+    let (_turn, decoder) = decoder();
+    let archive = open(bank::matrices().remove(1).1);
+    let plan = decoder.plan(&archive, &all(&archive), Placement::Packed, true, 1).unwrap();
+    let stream = decoder.new_stream().unwrap();
+    let mut output = decoder.allocate(plan.output_len() as usize).unwrap();
+    let on_new_thread = |work: &mut (dyn FnMut() + Send)| std::thread::scope(|scope| scope.spawn(work).join().unwrap());
+    on_new_thread(&mut || output.write(&stream, 0, &[0; 100]).unwrap());
+    // SAFETY: the output is as long as the plan says, and `check` waits.
+    on_new_thread(&mut || unsafe { plan.decode(&stream, output.address()) }.unwrap());
+    on_new_thread(&mut || plan.check(&archive, &stream).unwrap());
+    on_new_thread(&mut || assert_decoded(&archive, plan.offsets(), &output.read(&stream).unwrap(), "on a new thread"));
+}
+
 #[test]
 fn without_a_device_there_is_no_decoder() {
     let (_turn, _decoder) = decoder();

@@ -70,3 +70,34 @@ fn fail(code: i32, text: String) -> i32 {
     let _ = LAST.try_with(|last| last.replace((code, text)));
     code
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CStr;
+
+    use super::*;
+
+    /// The text of the last error.
+    fn last() -> String {
+        // SAFETY: the text is valid until the next failure of this thread.
+        unsafe { CStr::from_ptr(cmz_last_error()) }.to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn panics_become_errors() {
+        assert_eq!((cmz_last_error_code(), last().as_str()), (CMZ_OK, ""));
+        assert_eq!(status(|| panic!("number {}", 7)), CMZ_PANIC);
+        assert_eq!((cmz_last_error_code(), last().as_str()), (CMZ_PANIC, "a bug in cmz: number 7"));
+        assert_eq!(value(5, || panic!("constant")), 5);
+        assert_eq!(last(), "a bug in cmz: constant");
+        assert_eq!(status(|| Ok(())), CMZ_OK);
+        assert_eq!(cmz_last_error_code(), CMZ_PANIC, "success changes nothing");
+    }
+
+    #[test]
+    fn texts_with_zero_bytes_are_whole() {
+        let error = || Err(Error::new(cmz_codec::Code::Io, "a\0b").with_help("c"));
+        assert_eq!(status(error), 1001);
+        assert_eq!(last(), "CMZ1001: a\\0b; c");
+    }
+}

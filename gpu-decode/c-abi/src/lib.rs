@@ -14,3 +14,11 @@ pub mod error;
 pub mod gpu;
 pub mod plan;
 mod pointer;
+
+/// Threads may share handles.
+const _: fn() = || {
+    fn shared<T: Send + Sync>() {}
+    shared::<archive::CmzArchive>();
+    shared::<gpu::CmzGpu>();
+    shared::<plan::CmzPlan>();
+};

@@ -51,7 +51,8 @@ fn a_c_program_decodes() {
     let (program, library) = (folder.path("decode"), library());
     run(compile(&["-std=c99", "-pthread", "-o"])
         .args([&program, &Path::new(ROOT).join("tests/decode.c")])
-        .args([&library, cmz_gpu_emulator::library_path()]));
+        .arg(&library)
+        .arg(cmz_gpu_emulator::library_path()));
     let printed = run(Command::new(&program)
         .args([&folder.path("file.cmz"), Path::new(&longest.name), &expected])
         .env("LD_PRELOAD", cmz_gpu_emulator::library_path())

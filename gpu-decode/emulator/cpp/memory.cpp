@@ -88,6 +88,7 @@ void set_bytes(DevicePointer to, unsigned char value, size_t bytes) {
 
 // For calls that return when they are done: these run on the default stream.
 Result run_now(Work work) {
+    if (!has_context()) return INVALID_CONTEXT;
     if (const Result refused = refuse_in_capture()) return refused;
     const auto stream = stream_of(nullptr);
     const Result result = submit(*stream, std::move(work));
@@ -186,6 +187,7 @@ CUDA_API cuPointerGetAttribute(void *value, int attribute, DevicePointer address
 
 CUDA_API cuMemcpyHtoDAsync_v2(DevicePointer to, const void *from, size_t bytes, void *stream_handle) {
     Locked lock;
+    if (!has_context()) return INVALID_CONTEXT;
     const auto stream = stream_of(stream_handle);
     if (!stream) return INVALID_HANDLE;
     if (inside(pinned_memory(), address_of(from), bytes)) {
@@ -206,6 +208,7 @@ CUDA_API cuMemcpyHtoDAsync_v2(DevicePointer to, const void *from, size_t bytes, 
 
 CUDA_API cuMemcpyDtoHAsync_v2(void *to, DevicePointer from, size_t bytes, void *stream_handle) {
     Locked lock;
+    if (!has_context()) return INVALID_CONTEXT;
     const auto stream = stream_of(stream_handle);
     if (!stream) return INVALID_HANDLE;
     if (inside(pinned_memory(), address_of(to), bytes)) {
@@ -226,6 +229,7 @@ CUDA_API cuMemcpyDtoHAsync_v2(void *to, DevicePointer from, size_t bytes, void *
 
 CUDA_API cuMemcpyDtoDAsync_v2(DevicePointer to, DevicePointer from, size_t bytes, void *stream_handle) {
     Locked lock;
+    if (!has_context()) return INVALID_CONTEXT;
     const auto stream = stream_of(stream_handle);
     if (!stream) return INVALID_HANDLE;
     return submit(*stream, [=] { copy_on_device(to, from, bytes); });
@@ -233,6 +237,7 @@ CUDA_API cuMemcpyDtoDAsync_v2(DevicePointer to, DevicePointer from, size_t bytes
 
 CUDA_API cuMemsetD8Async(DevicePointer to, unsigned char value, size_t bytes, void *stream_handle) {
     Locked lock;
+    if (!has_context()) return INVALID_CONTEXT;
     const auto stream = stream_of(stream_handle);
     if (!stream) return INVALID_HANDLE;
     return submit(*stream, [=] { set_bytes(to, value, bytes); });

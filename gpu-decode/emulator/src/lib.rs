@@ -19,7 +19,6 @@
 #![expect(unsafe_code, reason = "the emulator is a C++ library")]
 
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
-use std::path::Path;
 use std::sync::OnceLock;
 
 use libloading::{Library, Symbol};
@@ -89,12 +88,6 @@ pub fn live_objects() -> u64 {
 /// Makes cudarc find the emulator when it looks for the CUDA driver. To be called before anything of cudarc is.
 pub fn install_fake_driver() {
     library();
-}
-
-/// The library that stands in for libcuda. For programs that are not this one: loaded first (`LD_PRELOAD`), it answers when they
-/// look for libcuda.so.
-pub fn library_path() -> &'static Path {
-    Path::new(env!("CMZ_FAKE_CUDA"))
 }
 
 /// The kernels of gpu-decode/kernels/list.txt.
