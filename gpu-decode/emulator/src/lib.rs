@@ -85,6 +85,13 @@ pub fn live_objects() -> u64 {
     unsafe { symbol::<unsafe extern "C" fn() -> u64>("emu_live_objects")() }
 }
 
+/// The library that stands in for the driver, for programs that load it themselves: with `LD_PRELOAD` a program finds it
+/// when it looks for libcuda.
+#[must_use]
+pub fn library_path() -> &'static str {
+    env!("CMZ_FAKE_CUDA")
+}
+
 /// Makes cudarc find the emulator when it looks for the CUDA driver. To be called before anything of cudarc is.
 pub fn install_fake_driver() {
     library();

@@ -58,6 +58,7 @@ fn a_stopped_restoration_or_verification_leaves_nothing() {
     let error = decompress(&archive, &target, &DecompressOptions { threads: 2, replace: false }, &stop()).unwrap_err();
     assert_eq!(error.code(), Code::Interrupted);
     assert!(!target.exists() && !partial_path(&target).exists());
-    let options = VerifyOptions { depth: VerifyDepth::Decoded, threads: 2, bases: Vec::new() };
+    let options =
+        VerifyOptions { depth: VerifyDepth::Decoded, threads: 2, bases: Vec::new(), io: cmz_codec::io::IoMode::Pread };
     assert_eq!(verify(&from, &options, &stop()).unwrap_err().code(), Code::Interrupted);
 }
