@@ -109,8 +109,9 @@ class Cmz:
     def measure(self, source, options, runs):
         """What `bench` measures, with the file's length over its source's and the rate of making it."""
         file = source.with_suffix(".cmz")
+        file.unlink(missing_ok=True)
         start = time.perf_counter()
-        stored = self.run("compress", "--force", "--no-verify", *options, source, "-o", file)["files"][0]
+        stored = self.run("compress", "--no-verify", *options, source, "-o", file)["files"][0]
         seconds = time.perf_counter() - start
         # Decodes on the CPU and on the GPU, compares the two, and the SHA-256 of the whole with that of the source.
         self.run("verify", "--device", "cuda", file)
