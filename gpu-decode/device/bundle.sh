@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Collects what a machine with a GPU and without cargo needs to test and measure this checkout: bundle.sh [FOLDER]
 # The machine needs a CUDA driver and a glibc as new as this one's; run.sh, in the folder, says which it finds.
+# See README.md.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 out=${1:-target/device}
@@ -45,6 +46,6 @@ for source in tests/data/*.safetensors; do
     "$out/cmz" compress --force --level max "$source" -o "$out/data/$name-max.cmz" >"$out/data/log" 2>&1
 done
 rm -f "$out/data/log"
-cp gpu-decode/device/run.sh gpu-decode/examples/torch_load.py "$out/"
+cp gpu-decode/device/{run.sh,peers.py,dfloat11_encoder.py} gpu-decode/examples/torch_load.py "$out/"
 git rev-parse HEAD >"$out/commit"
 du -sh "$out"

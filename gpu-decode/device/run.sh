@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Tests and measures a bundle on a machine with a GPU: run.sh [FILE.cmz...]
-# The bundle's own files are too small to tell a speed: give it files of a gigabyte or more. Prints what failed, what
-# the benchmarks say, and a table of all steps; everything printed is in logs/. Fails if a step fails.
+# Prints what failed, what the benchmarks say, and a table of all steps; everything printed is in logs/. Fails if a
+# step fails. See README.md.
+#     CMZ_SIZES   MB of the matrices for peers.py, in place of its own; 0: without peers.py
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 logs=$here/logs
@@ -68,6 +69,22 @@ for original in "$here"/data/*.safetensors; do
         row "torch $name" "not here" -
     fi
 done
+
+# Beside DFloat11 and nvCOMP. Of all that Python needs only NumPy is needed to measure cmz alone.
+if [ -d "$here/wheels" ]; then
+    export PYTHONPATH=$here/site
+    step "install wheels" python3 -m pip install --quiet --no-index --no-deps --upgrade --target "$here/site" \
+        "$here"/wheels/*.whl
+fi
+peers() { python3 "$here/peers.py" ${CMZ_SIZES:+--sizes "$CMZ_SIZES"} --json "$logs/peers.json" >"$logs/peers.md"; }
+if [ "${CMZ_SIZES:-}" = 0 ]; then
+    row peers "left out" -
+elif ! python3 -c 'import numpy' 2>/dev/null; then
+    row peers "no NumPy" -
+else
+    step peers peers
+    cat "$logs/peers.md"
+fi
 
 printf '\n%-44s %-8s %6s\n' step result seconds
 printf '%s\n' "${table[@]}"
