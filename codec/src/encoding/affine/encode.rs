@@ -39,7 +39,7 @@ fn symmetric(
     let greatest = weights.clone().fold(0.0f32, |most, w| if w.abs() > most.abs() { w } else { most });
     let middle = affine.middle();
     let scale = affine.scale.set(scales, i, -f64::from(greatest) / f64::from(middle));
-    let quotients = weights.map(|w| quotient(w, scale).round_ties_even() + f32::from(middle));
+    let quotients = weights.map(|w| nearest(quotient(w, scale)) + f32::from(middle));
     round(affine, quotients, codes);
 }
 
@@ -57,7 +57,7 @@ fn zero_point(
     let scale = affine.scale.set(scales, i, (f64::from(high) - f64::from(low)) / f64::from(affine.max_code()));
     round(affine, std::iter::once(quotient(-low, scale)), &mut zeros[i..=i]);
     let zero = f32::from(zeros[i]);
-    round(affine, weights.map(|w| quotient(w, scale).round_ties_even() + zero), codes);
+    round(affine, weights.map(|w| nearest(quotient(w, scale)) + zero), codes);
 }
 
 /// The range of the weights, from its lower end on.
@@ -85,8 +85,17 @@ fn quotient(w: f32, scale: f32) -> f32 {
     if scale == 0.0 { 0.0 } else { w / scale }
 }
 
-/// Rounds to codes, the nearest that there is.
+/// The nearest integer, ties to even, of what is not far from a code: beside 1.5 · 2²³ numbers
+/// of single precision are integers. `f32::round_ties_even` is a call on machines without SSE 4.1.
+fn nearest(x: f32) -> f32 {
+    const INTEGERS: f32 = 12_582_912.0;
+    x.clamp(-1024.0, 1024.0) + INTEGERS - INTEGERS
+}
+
+/// Rounds to codes, the nearest that there is; what is not a number to code 0.
 fn round(affine: Affine, steps: impl Iterator<Item = f32>, codes: &mut [u8]) {
+    // Beside 2²³, a number's lowest bits are those of the integer.
+    const INTEGERS: f32 = 8_388_608.0;
     let max = f32::from(affine.max_code());
-    codes.iter_mut().zip(steps).for_each(|(code, step)| *code = step.round_ties_even().clamp(0.0, max) as u8);
+    codes.iter_mut().zip(steps).for_each(|(code, step)| *code = (step.max(0.0).min(max) + INTEGERS).to_bits() as u8);
 }

@@ -87,7 +87,9 @@ fn every_code_of_four_bits_decodes_as_the_page_says() {
     for scale in FLOATS {
         let patterns: Vec<Vec<u8>> = (0..=u16::MAX)
             .map(|pattern| match scale {
-                Float::F32 => (u32::from(pattern) << 16 | u32::from(pattern) * 40_503 & 0xffff).to_le_bytes().to_vec(),
+                Float::F32 => {
+                    (u32::from(pattern) << 16 | (u32::from(pattern) * 40_503) & 0xffff).to_le_bytes().to_vec()
+                }
                 _ => pattern.to_le_bytes().to_vec(),
             })
             .collect();
