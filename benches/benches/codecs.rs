@@ -101,7 +101,7 @@ fn encodings(c: &mut Criterion) {
             let Some(mut parts) = split(encoding, array, data) else { continue };
             let mut joined = vec![0; data.len()];
             encoding.join(array, &parts.iter().map(Vec::as_slice).collect::<Vec<_>>(), &mut joined);
-            assert!(joined == *data, "{}: {name}", encoding.name());
+            assert!(!encoding.is_exact() || joined == *data, "{}: {name}", encoding.name());
 
             let mut group = c.benchmark_group(format!("{}/{name}", encoding.name()));
             group.throughput(Throughput::Bytes(data.len() as u64));

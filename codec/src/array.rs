@@ -1,6 +1,8 @@
 //! Stored arrays: an encoding with its components, resolved against the registry, and
 //! the coding of blocks through it.
 
+use std::ops::Deref;
+
 use arrayvec::ArrayVec;
 use cmz_format::limits::MAX_STREAMS;
 use cmz_format::{
@@ -10,7 +12,7 @@ use cmz_format::{
 
 use crate::Scratch;
 use crate::device::{DeviceBlock, DeviceComponent, DeviceJoin};
-use crate::encoding::{Array, Element, Encoding, MAX_COMPONENTS, StreamRef};
+use crate::encoding::{Array, Components, Element, Encoding, MAX_COMPONENTS, StreamRef};
 use crate::registry;
 use crate::stream::{Level, StreamCodec, StreamError, Width};
 
@@ -18,8 +20,26 @@ use crate::stream::{Level, StreamCodec, StreamError, Width};
 /// is stored.
 #[derive(Debug)]
 pub struct StoredArray {
-    encoding: &'static dyn Encoding,
+    encoding: ArrayEncoding,
     components: Vec<StoredComponent>,
+}
+
+/// An encoding as the registry has it, or with a manifest's parameters.
+#[derive(Debug)]
+enum ArrayEncoding {
+    Registered(&'static dyn Encoding),
+    WithParams(Box<dyn Encoding>),
+}
+
+impl Deref for ArrayEncoding {
+    type Target = dyn Encoding;
+
+    fn deref(&self) -> &(dyn Encoding + 'static) {
+        match self {
+            Self::Registered(encoding) => *encoding,
+            Self::WithParams(encoding) => &**encoding,
+        }
+    }
 }
 
 /// How a component is stored.
@@ -52,7 +72,7 @@ impl StoredArray {
     /// An array stored by `encoding` with these components, in its order.
     #[must_use]
     pub fn new(encoding: &'static dyn Encoding, components: Vec<StoredComponent>) -> Self {
-        Self { encoding, components }
+        Self { encoding: ArrayEncoding::Registered(encoding), components }
     }
 
     /// How the components are stored, in the encoding's order.
@@ -65,7 +85,7 @@ impl StoredArray {
     ///
     /// # Errors
     /// [`Code::UnknownEncoding`] or [`Code::UnknownCodec`] if the registry lacks one;
-    /// [`Code::Malformed`] if an encoding has other components than it defines.
+    /// [`Code::Malformed`] if an encoding has other parameters or components than it defines.
     pub fn of_tensor(tensor: &Tensor) -> Result<Self> {
         Self::resolve(&tensor.encoding, element_of(tensor)).map_err(|e| e.in_tensor(&tensor.name))
     }
@@ -75,11 +95,12 @@ impl StoredArray {
             Error::new(code, format!("unknown {what} {name:?}"))
                 .with_help("use a newer cmz; the other tensors of the file are not concerned")
         };
-        let encoding = registry::encoding_by_name(&stored.name)
+        let registered = registry::encoding_by_name(&stored.name)
             .ok_or_else(|| unknown(Code::UnknownEncoding, "encoding", &stored.name))?;
-        if !stored.params.is_empty() {
-            return Err(unknown(Code::UnknownEncoding, "parameters of encoding", &stored.name));
-        }
+        let encoding = match registered.with_params(&stored.params)? {
+            None => ArrayEncoding::Registered(registered),
+            Some(encoding) => ArrayEncoding::WithParams(encoding),
+        };
         let Some(defined) = encoding.components(Array { element, byte_len: 0 }) else {
             if element == Element::Opaque {
                 return Err(unknown(Code::UnknownEncoding, "element type in encoding", &stored.name));
@@ -133,7 +154,7 @@ impl StoredArray {
         });
         ManifestEncoding {
             name: self.encoding.name().to_owned(),
-            params: serde_json::Map::new(),
+            params: self.encoding.params(),
             components: components.collect(),
         }
     }
@@ -147,14 +168,64 @@ impl StoredArray {
     pub fn encode_block(&self, element: Element, data: &[u8], level: Level, scratch: &mut Scratch) -> EncodedBlock {
         let mut streams = StreamList::default();
         let mut payload = scratch.buffer(0);
-        self.encode(Array { element, byte_len: data.len() }, data, level, scratch, &mut streams, &mut payload);
-        EncodedBlock {
-            streams,
-            decoded_len: data.len() as u32,
-            crc_stored: crc32(&payload),
-            crc_decoded: crc32(data),
-            payload,
+        let array = Array { element, byte_len: data.len() };
+        self.encode(array, data, level, scratch, &mut streams, &mut payload);
+        let crc_decoded = if self.is_exact() {
+            crc32(data)
+        } else {
+            let mut decoded = scratch.buffer(data.len());
+            self.round(array, data, scratch, &mut decoded);
+            let crc = crc32(&decoded);
+            scratch.recycle(decoded);
+            crc
+        };
+        EncodedBlock { streams, decoded_len: data.len() as u32, crc_stored: crc32(&payload), crc_decoded, payload }
+    }
+
+    /// Whether every array decodes to what was encoded.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        let nested = |component: &StoredComponent| match component {
+            StoredComponent::Stream(_) => true,
+            StoredComponent::Encoded(inner) => inner.is_exact(),
+        };
+        self.encoding.is_exact() && self.components.iter().all(nested)
+    }
+
+    /// Writes what a block of `data` decodes to once it is encoded: the same, if the encoding
+    /// is exact.
+    ///
+    /// # Panics
+    /// If the encoding is not defined for `array`, or `rounded` is not as long as `data`.
+    pub fn round(&self, array: Array, data: &[u8], scratch: &mut Scratch, rounded: &mut [u8]) {
+        let (components, mut parts) = self.split(array, data, scratch);
+        for ((component, stored), part) in components.iter().zip(&self.components).zip(&mut parts) {
+            if let StoredComponent::Encoded(inner) = stored {
+                let mut inner_rounded = scratch.buffer(part.len());
+                inner.round(component.array, part, scratch, &mut inner_rounded);
+                scratch.recycle(std::mem::replace(part, inner_rounded));
+            }
         }
+        let slices: ArrayVec<&[u8], MAX_COMPONENTS> = parts.iter().map(Vec::as_slice).collect();
+        self.encoding.join(array, &slices, rounded);
+        drop(slices);
+        parts.into_iter().for_each(|part| scratch.recycle(part));
+    }
+
+    /// The components of `array`, and `data` taken apart into them.
+    fn split(
+        &self,
+        array: Array,
+        data: &[u8],
+        scratch: &mut Scratch,
+    ) -> (Components, ArrayVec<Vec<u8>, MAX_COMPONENTS>) {
+        let components = self.encoding.components(array).expect("the encoding was chosen for this array");
+        let mut parts: ArrayVec<Vec<u8>, MAX_COMPONENTS> =
+            components.iter().map(|c| scratch.buffer(c.array.byte_len)).collect();
+        let mut slices: ArrayVec<&mut [u8], MAX_COMPONENTS> = parts.iter_mut().map(Vec::as_mut_slice).collect();
+        self.encoding.split(array, data, &mut slices);
+        drop(slices);
+        (components, parts)
     }
 
     fn encode(
@@ -169,12 +240,7 @@ impl StoredArray {
         if self.encode_fused(array, data, level, scratch, streams, payload) {
             return;
         }
-        let components = self.encoding.components(array).expect("the encoding was chosen for this array");
-        let mut parts: ArrayVec<Vec<u8>, MAX_COMPONENTS> =
-            components.iter().map(|c| scratch.buffer(c.array.byte_len)).collect();
-        let mut slices: ArrayVec<&mut [u8], MAX_COMPONENTS> = parts.iter_mut().map(Vec::as_mut_slice).collect();
-        self.encoding.split(array, data, &mut slices);
-        drop(slices);
+        let (components, parts) = self.split(array, data, scratch);
         for ((component, stored), part) in components.iter().zip(&self.components).zip(&parts) {
             match (stored, component.array.element) {
                 (StoredComponent::Stream(codecs), Element::Symbol(width)) => {

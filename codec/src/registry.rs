@@ -24,8 +24,10 @@ pub struct StreamEntry {
 /// An encoding and what there is to know about it.
 #[derive(Debug)]
 pub struct EncodingEntry {
-    /// The encoding.
+    /// The encoding; one that takes parameters, with the usual ones.
     pub encoding: &'static dyn Encoding,
+    /// The encoding with these and with other parameters.
+    pub variants: &'static [&'static dyn Encoding],
     /// Format version that it came with: major, minor.
     pub since: (u16, u16),
     /// Whether it is used at [`Level::Fast`].
@@ -50,7 +52,7 @@ pub struct ReferenceEntry {
 macro_rules! registry {
     (
         streams { $($stream:ident::$stream_type:ident, since $stream_since:expr, fast $fast_weight:expr, cuda $stream_cuda:expr;)* }
-        encodings { $($encoding:ident::$encoding_type:ident, since $encoding_since:expr, fast $fast:expr, cuda $encoding_cuda:expr;)* }
+        encodings { $($encoding:ident::$encoding_type:ident $(| $variant:ident)*, since $encoding_since:expr, fast $fast:expr, cuda $encoding_cuda:expr;)* }
         references { $($operation:ident, since $reference_since:expr;)* }
     ) => {
         /// Every stream codec, by ascending id.
@@ -65,6 +67,7 @@ macro_rules! registry {
         /// Every encoding.
         pub static ENCODINGS: &[EncodingEntry] = &[$(EncodingEntry {
             encoding: &encoding::$encoding::$encoding_type,
+            variants: &[&encoding::$encoding::$encoding_type $(, &encoding::$encoding::$variant)*],
             since: $encoding_since,
             fast: $fast,
             spec: include_str!(concat!("encoding/", stringify!($encoding), "/SPEC.md")),
@@ -90,6 +93,7 @@ registry! {
         rans::Rans, since (0, 1), fast Some(110), cuda Some("cmz_rans");
     }
     encodings {
+        affine::SYMMETRIC | ZERO_POINT | BIAS, since (0, 1), fast true, cuda false;
         byte_planes::BytePlanes, since (0, 1), fast true, cuda false;
         plain::Plain, since (0, 1), fast true, cuda true;
         float_planes::FloatPlanes, since (0, 1), fast true, cuda true;
@@ -120,9 +124,11 @@ pub fn encoding_by_name(name: &str) -> Option<&'static dyn Encoding> {
     ENCODINGS.iter().map(|entry| entry.encoding).find(|encoding| encoding.name() == name)
 }
 
-/// The encodings that a level uses, best first among equals.
+/// The encodings that a level uses, best first among equals: none that rounds, since that is
+/// done only when it is asked for.
 pub fn encodings_for(level: Level) -> impl Iterator<Item = &'static dyn Encoding> {
-    ENCODINGS.iter().filter(move |entry| entry.fast || level == Level::Max).map(|entry| entry.encoding).rev()
+    let used = move |entry: &&EncodingEntry| entry.encoding.is_exact() && (entry.fast || level == Level::Max);
+    ENCODINGS.iter().filter(used).map(|entry| entry.encoding).rev()
 }
 
 /// The stream codecs that a level uses, each with what a byte of its streams counts for, in

@@ -1,8 +1,10 @@
 //! Writes `.cmz` files with stated encodings, so that golden files do not depend on what
 //! an encoder would choose today.
 
+use cmz_codec::array::{StoredArray, element_of};
+use cmz_codec::encoding::plain::Plain;
 use cmz_codec::encoding::reference::{BaseId, Operation, Reference};
-use cmz_codec::encoding::{Array, Element};
+use cmz_codec::encoding::{Array, Element, Encoding as CmzEncoding};
 use cmz_codec::registry::{encoding_by_name, stream_by_name};
 use cmz_codec::safetensors::{Entry, Header};
 use cmz_codec::stream::Level;
@@ -29,6 +31,15 @@ impl Storage {
     /// If the registry has no such encoding for this element type.
     #[must_use]
     pub fn new(encoding: &str, dtype: &str, codecs: &[&str], block_elements: u64) -> Self {
+        Self::of(encoding_by_name(encoding).expect("an encoding of the registry"), dtype, codecs, block_elements)
+    }
+
+    /// As [`Self::new`], by an encoding with its parameters.
+    ///
+    /// # Panics
+    /// If the encoding is not defined for this element type.
+    #[must_use]
+    pub fn of(encoding: &dyn CmzEncoding, dtype: &str, codecs: &[&str], block_elements: u64) -> Self {
         let element = Dtype::from_name(dtype).map_or(Element::Opaque, Element::Dtype);
         Self { encoding: encoding_of(encoding, element, codecs), block_elements }
     }
@@ -36,7 +47,7 @@ impl Storage {
     /// By reference to an earlier tensor of the file, with the difference in bytes, if there is one.
     #[must_use]
     pub fn by_reference(operation: Operation, tensor: &str, codecs: &[&str], block_elements: u64) -> Self {
-        let difference = encoding_of("plain", Element::Opaque, codecs);
+        let difference = encoding_of(&Plain, Element::Opaque, codecs);
         let difference = (operation != Operation::SameAs).then_some(difference);
         let reference = Reference { operation, tensor: tensor.to_owned(), base: None };
         Self { encoding: reference.to_manifest(difference), block_elements }
@@ -61,8 +72,7 @@ impl Storage {
     }
 }
 
-fn encoding_of(name: &str, element: Element, codecs: &[&str]) -> Encoding {
-    let encoding = encoding_by_name(name).expect("an encoding of the registry");
+fn encoding_of(encoding: &dyn CmzEncoding, element: Element, codecs: &[&str]) -> Encoding {
     let components = encoding.components(Array { element, byte_len: 0 }).expect("an encoding for this element type");
     let stored = components.iter().map(|component| {
         let value = match component.array.element {
@@ -74,11 +84,11 @@ fn encoding_of(name: &str, element: Element, codecs: &[&str]) -> Encoding {
                 }
                 Component::Stream(able)
             }
-            inner => Component::Encoded(encoding_of("plain", inner, codecs)),
+            inner => Component::Encoded(encoding_of(&Plain, inner, codecs)),
         };
         (component.name.to_owned(), value)
     });
-    Encoding { name: name.to_owned(), params: serde_json::Map::new(), components: stored.collect() }
+    Encoding { name: encoding.name().to_owned(), params: encoding.params(), components: stored.collect() }
 }
 
 /// The `.cmz` form of a safetensors file whose tensors are stored as `storage` says.
@@ -148,8 +158,36 @@ fn write_with(
             }
         }
     }
-    let manifest_source = Source { kind: "safetensors".to_owned(), len: source.len() as u64, sha256: sha256(source) };
+    let decoded = decoded(source, storage)?;
+    let manifest_source =
+        Source { kind: "safetensors".to_owned(), len: decoded.len() as u64, sha256: sha256(&decoded) };
     writer.finish("cmz golden", named.then_some(manifest_source), header.metadata)
+}
+
+/// What the `.cmz` form of a safetensors file decodes to: the same, but for tensors whose
+/// encoding rounds.
+///
+/// # Errors
+/// What the header's parser raises.
+///
+/// # Panics
+/// If the source is shorter than its header says.
+pub fn decoded(source: &[u8], storage: &dyn Fn(&Entry) -> Storage) -> Result<Vec<u8>> {
+    let mut decoded = source.to_vec();
+    let (plan, ranges) = plan(source, &Header::read(&source.to_vec())?, true, storage);
+    for (segment, range) in plan.iter().zip(ranges) {
+        let PlannedSegment::Tensor { tensor, .. } = segment else { continue };
+        if Reference::parse(&tensor.encoding)?.is_some() || range.is_empty() {
+            continue;
+        }
+        let stored = StoredArray::of_tensor(tensor)?;
+        let len = tensor.block_len() as usize;
+        for (block, rounded) in source[range.clone()].chunks(len).zip(decoded[range].chunks_mut(len)) {
+            let array = Array { element: element_of(tensor), byte_len: block.len() };
+            stored.round(array, block, &mut Scratch::new(), rounded);
+        }
+    }
+    Ok(decoded)
 }
 
 /// SHA-256 in lower-case hexadecimal.

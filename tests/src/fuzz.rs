@@ -1,11 +1,12 @@
 //! The bodies of the fuzz targets: no input may make any of them panic. They are here so
 //! that they also run as an ordinary test, without a fuzzer.
 
-use cmz_codec::registry::STREAMS;
+use cmz_codec::encoding::{Array, Element};
+use cmz_codec::registry::{ENCODINGS, STREAMS};
 use cmz_codec::safetensors::Header;
 use cmz_codec::stream::{Level, StreamCodec, Width};
 use cmz_codec::{Archive, Code, ErrorKind, OpenOptions, Scratch};
-use cmz_format::{Item, Limits, Parser, Step};
+use cmz_format::{Dtype, Item, Limits, Parser, Step};
 
 use crate::check::source_of;
 use crate::cmz::{Storage, write};
@@ -20,6 +21,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("open_fixed", open_fixed),
     ("stream_decode", stream_decode),
     ("round_trip", round_trip),
+    ("encodings", encodings),
     ("safetensors", safetensors),
 ];
 
@@ -135,6 +137,30 @@ pub fn round_trip(data: &[u8]) {
     assert_eq!(stream[..3], [0xEE; 3], "an encoder appends");
     let decoded = compare_decoders(codec, &stream[3..], width, symbols.len() / width.bytes());
     assert!(decoded.is_some_and(|decoded| decoded == symbols), "{codec:?}, {width:?}: not what was encoded");
+}
+
+/// Takes the input apart by an encoding and joins it again, and reads it as an encoding's
+/// parameters.
+pub fn encodings(data: &[u8]) {
+    let [entry, variant, dtype, rest @ ..] = data else { return };
+    let entry = &ENCODINGS[usize::from(*entry) % ENCODINGS.len()];
+    if let Ok(params) = serde_json::from_slice(rest)
+        && let Ok(Some(encoding)) = entry.encoding.with_params(&params)
+    {
+        assert_eq!(encoding.params(), params, "{encoding:?} states the parameters that it was made with");
+    }
+    let encoding = entry.variants[usize::from(*variant) % entry.variants.len()];
+    let element = Element::Dtype(Dtype::ALL[usize::from(*dtype) % Dtype::ALL.len()]);
+    let array = Array { element, byte_len: rest.len() };
+    let Some(components) = encoding.components(array) else { return };
+    let mut parts: Vec<Vec<u8>> = components.iter().map(|component| vec![0xA5; component.array.byte_len]).collect();
+    encoding.split(array, rest, &mut parts.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
+    let slices: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+    let (mut joined, mut again) = (vec![0xAA; rest.len()], vec![0x55; rest.len()]);
+    encoding.join(array, &slices, &mut joined);
+    encoding.join(array, &slices, &mut again);
+    assert!(joined == again, "{encoding:?}, {element:?}: not all is written");
+    assert!(!encoding.is_exact() || joined == rest, "{encoding:?}, {element:?}: not what was taken apart");
 }
 
 /// Parses the input as a safetensors file and, if it is one, converts it there and back.

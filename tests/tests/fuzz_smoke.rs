@@ -5,8 +5,9 @@
 use std::time::{Duration, Instant};
 
 use cmz_codec::Scratch;
-use cmz_codec::registry::STREAMS;
+use cmz_codec::registry::{ENCODINGS, STREAMS};
 use cmz_codec::stream::{Level, Width};
+use cmz_format::Dtype;
 use cmz_tests::fuzz::TARGETS;
 use cmz_tests::golden;
 use cmz_tests::inputs::{Rng, skewed};
@@ -21,6 +22,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             golden::files().into_iter().map(|(_, bytes)| bytes).filter(|b| b.len() < 20_000).collect()
         }
         "safetensors" => golden::good().iter().map(|case| case.source.clone()).filter(|b| b.len() < 20_000).collect(),
+        "encodings" => encodings(),
         _ => streams(),
     }
 }
@@ -40,6 +42,22 @@ fn streams() -> Vec<Vec<u8>> {
                 let mut seed = vec![i as u8, bits - 1, len as u8, (len >> 8) as u8];
                 entry.codec.encode(&symbols, width, Level::Fast, &mut Scratch::new(), &mut seed);
                 seeds.push(seed);
+            }
+        }
+    }
+    seeds
+}
+
+/// Parameters and elements of every encoding, with the three bytes that say which it is and
+/// of which elements.
+fn encodings() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for (i, entry) in ENCODINGS.iter().enumerate() {
+        for (variant, encoding) in entry.variants.iter().enumerate() {
+            for dtype in 0..Dtype::ALL.len() {
+                let head = [i as u8, variant as u8, dtype as u8];
+                seeds.push([&head[..], &serde_json::to_vec(&encoding.params()).unwrap()].concat());
+                seeds.push([&head[..], &skewed(dtype as u64, 480)].concat());
             }
         }
     }
@@ -111,6 +129,11 @@ fn stream_decode() {
 #[test]
 fn round_trip() {
     smoke("round_trip");
+}
+
+#[test]
+fn encodings_split_and_join() {
+    smoke("encodings");
 }
 
 #[test]

@@ -16,8 +16,9 @@ fn codecs() -> impl Iterator<Item = &'static dyn StreamCodec> {
     STREAMS.iter().map(|entry| entry.codec)
 }
 
+/// Every encoding, those that take parameters with several.
 fn encodings() -> impl Iterator<Item = &'static dyn Encoding> {
-    ENCODINGS.iter().map(|entry| entry.encoding)
+    ENCODINGS.iter().flat_map(|entry| entry.variants).copied()
 }
 
 /// Everything that a tensor's elements can be.
@@ -192,7 +193,10 @@ fn encodings_join_what_they_split() {
                 let mut joined = vec![0xAA; len];
                 let slices: Vec<&[u8]> = split.iter().map(Vec::as_slice).collect();
                 encoding.join(array, &slices, &mut joined);
-                assert!(joined == data, "{encoding:?} of {len} bytes of {element:?}");
+                let mut again = vec![0x55; len];
+                encoding.join(array, &slices, &mut again);
+                assert!(joined == again, "{encoding:?} of {len} bytes of {element:?}: not all is written");
+                assert!(!encoding.is_exact() || joined == data, "{encoding:?} of {len} bytes of {element:?}");
             }
         }
     }
@@ -225,19 +229,20 @@ fn components_do_not_depend_on_the_length() {
     }
 }
 
-/// An array stored by an encoding with one codec wherever that can code, else raw.
+/// An array stored by an encoding with one codec wherever that can code, else raw; components
+/// that are no symbols are `plain`.
 fn stored_by(
     encoding: &'static dyn Encoding,
     element: Element,
     codec: &'static dyn StreamCodec,
 ) -> Option<StoredArray> {
     let components = encoding.components(Array { element, byte_len: 0 })?;
-    let of_symbols = components.iter().all(|c| matches!(c.array.element, Element::Symbol(_)));
     let streams = components.iter().map(|component| match component.array.element {
         Element::Symbol(width) if codec.supports(width) => StoredComponent::Stream(vec![codec]),
-        _ => StoredComponent::Stream(vec![stream_by_name("raw").unwrap()]),
+        Element::Symbol(_) => StoredComponent::Stream(vec![stream_by_name("raw").unwrap()]),
+        inner => StoredComponent::Encoded(stored_by(encoding_by_name("plain").unwrap(), inner, codec).unwrap()),
     });
-    of_symbols.then(|| StoredArray::new(encoding, streams.collect()))
+    Some(StoredArray::new(encoding, streams.collect()))
 }
 
 fn header_of(block: &EncodedBlock) -> BlockHeader {
@@ -262,7 +267,8 @@ fn decode_naively(encoding: &dyn Encoding, array: Array, header: &BlockHeader, p
     let mut split = parts(&components);
     for (((component, part), entry), bytes) in components.iter().zip(&mut split).zip(header.streams.iter()).zip(streams)
     {
-        let Element::Symbol(width) = component.array.element else { return None };
+        // What is no symbols is `plain`: bytes.
+        let width = if let Element::Symbol(width) = component.array.element { width } else { Width::BYTE };
         stream_by_id(entry.codec)?.decode_naive(bytes, width, part).ok()?;
     }
     let mut data = vec![0; array.byte_len];
@@ -285,7 +291,11 @@ fn blocks_decode_as_the_naive_way_does() {
                     let array = Array { element, byte_len: len };
                     let block = stored.encode_block(element, &data, Level::Fast, &mut scratch);
                     let header = header_of(&block);
-                    assert!(decode_naively(encoding, array, &header, &block.payload).unwrap() == data);
+                    let mut rounded = vec![0xAA; len];
+                    stored.round(array, &data, &mut scratch, &mut rounded);
+                    assert!(!encoding.is_exact() || rounded == data, "{encoding:?}");
+                    assert!(decode_naively(encoding, array, &header, &block.payload).unwrap() == rounded);
+                    assert_eq!(header.crc_decoded, crc32(&rounded), "{encoding:?}");
                     for round in 0..12 {
                         let mut payload = block.payload.clone();
                         if round > 0 && !payload.is_empty() {
@@ -307,6 +317,27 @@ fn blocks_decode_as_the_naive_way_does() {
                     }
                 }
             }
+        }
+    }
+}
+
+/// A manifest names encodings with their parameters, and no others.
+#[test]
+fn encodings_are_found_with_their_parameters() {
+    for encoding in encodings() {
+        for element in elements() {
+            let Some(stored) = stored_by(encoding, element, stream_by_name("raw").unwrap()) else { continue };
+            let mut tensor = cmz_format::Tensor {
+                name: "t".to_owned(),
+                dtype: if let Element::Dtype(dtype) = element { dtype.name() } else { "unknown" }.to_owned(),
+                shape: vec![64],
+                block_elements: 64,
+                encoding: stored.to_manifest(element),
+            };
+            assert_eq!(tensor.encoding.params, encoding.params());
+            assert_eq!(StoredArray::of_tensor(&tensor).unwrap().to_manifest(element), tensor.encoding);
+            tensor.encoding.params.insert("of a newer version".to_owned(), 1.into());
+            assert_eq!(StoredArray::of_tensor(&tensor).unwrap_err().code(), Code::UnknownEncoding, "{encoding:?}");
         }
     }
 }

@@ -7,15 +7,19 @@
 use std::fmt;
 
 use arrayvec::ArrayVec;
-use cmz_format::Dtype;
+use cmz_format::{Dtype, Result};
+use serde_json::{Map, Value};
 
+use self::params::Params;
 use crate::Scratch;
 use crate::device::DeviceJoin;
 use crate::stream::{Level, StreamError, Width};
 
+pub mod affine;
 pub mod byte_planes;
 pub mod float_joint;
 pub mod float_planes;
+mod params;
 pub mod plain;
 pub mod reference;
 mod sources;
@@ -72,6 +76,28 @@ pub trait Encoding: fmt::Debug + Send + Sync {
     /// Name in manifests.
     fn name(&self) -> &'static str;
 
+    /// Parameters, as the manifest states them: none, for most encodings.
+    fn params(&self) -> Map<String, Value> {
+        Map::new()
+    }
+
+    /// This encoding with the parameters of a manifest; `None` if they say no more than that
+    /// it is this one.
+    ///
+    /// # Errors
+    /// [`Malformed`](cmz_format::Code::Malformed) if a parameter is missing or outside of its
+    /// range, [`UnknownEncoding`](cmz_format::Code::UnknownEncoding) if this version does not
+    /// know it or its value.
+    fn with_params(&self, params: &Map<String, Value>) -> Result<Option<Box<dyn Encoding>>> {
+        Params::new(self.name(), &[], params).map(|_| None)
+    }
+
+    /// Whether [`Self::join`] restores everything that [`Self::split`] takes apart. If not,
+    /// `split` rounds, and `join` restores what it rounded to.
+    fn is_exact(&self) -> bool {
+        true
+    }
+
     /// The components of `array`; `None` if this encoding has no rule for its elements
     /// or length.
     fn components(&self, array: Array) -> Option<Components>;
@@ -79,7 +105,8 @@ pub trait Encoding: fmt::Debug + Send + Sync {
     /// Takes `data` apart into `components`, whose lengths [`Self::components`] gives.
     fn split(&self, array: Array, data: &[u8], components: &mut [&mut [u8]]);
 
-    /// Puts `data` together from `components`: the inverse of [`Self::split`].
+    /// Puts `data` together from `components`: the inverse of [`Self::split`], if the encoding
+    /// is exact. The components may hold any symbols of their widths, and any bytes.
     fn join(&self, array: Array, components: &[&[u8]], data: &mut [u8]);
 
     /// How a device joins the components of elements of this kind; `None` if only the CPU can.

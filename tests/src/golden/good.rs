@@ -7,7 +7,7 @@ use cmz_codec::stream::Width;
 use cmz_format::Dtype;
 
 use super::Good;
-use crate::cmz::{Storage, write, write_without_source};
+use crate::cmz::{Storage, decoded, write, write_without_source};
 use crate::inputs::{Rng, bf16_weights, f32_weights, skewed};
 use crate::raw_file::RawFile;
 use crate::source::{Source, file_of};
@@ -261,21 +261,31 @@ fn by_codec() -> Vec<Good> {
     cases
 }
 
-/// One file for each encoding, with every element type that it has a rule for.
+/// One file for each encoding, with every element type that it has a rule for, and with all
+/// its variants.
 fn by_encoding() -> Vec<Good> {
     let mut cases = Vec::new();
-    for encoding in ENCODINGS.iter().map(|entry| entry.encoding) {
+    for entry in ENCODINGS {
         let mut source = Source::new();
         for dtype in Dtype::ALL {
-            if encoding.components(Array { element: Element::Dtype(*dtype), byte_len: 0 }).is_some() {
+            if entry.encoding.components(Array { element: Element::Dtype(*dtype), byte_len: 0 }).is_some() {
                 let bytes = skewed(100 + dtype.bits(), dtype.byte_len(40).expect("whole bytes") as usize);
                 source = source.tensor(dtype.name(), dtype.name(), &[40], bytes);
+                for i in 1..entry.variants.len() {
+                    let bytes = f32_weights(i as u64, 40 * dtype.bits() as usize / 32);
+                    source = source.tensor(&format!("{dtype}, variant {i}"), dtype.name(), &[40], bytes);
+                }
             }
         }
-        let about = format!("Encoding `{}` of every element type that it is defined for.", encoding.name());
-        cases.push(case(&format!("encoding-{}", encoding.name()), &about, &source, |e| {
-            Storage::new(encoding.name(), &e.dtype, &["tiered", "zstd", "raw"], 32)
-        }));
+        let name = entry.encoding.name();
+        let about = format!("Encoding `{name}` of every element type that it is defined for.");
+        let storage = |e: &Entry| {
+            let variant = e.name.rsplit_once(' ').and_then(|(_, i)| i.parse().ok()).unwrap_or(0usize);
+            Storage::of(entry.variants[variant], &e.dtype, &["tiered", "zstd", "raw"], 32)
+        };
+        let mut case = case(&format!("encoding-{name}"), &about, &source, storage);
+        case.source = decoded(&case.source, &storage).expect("a sound file");
+        cases.push(case);
     }
     cases
 }

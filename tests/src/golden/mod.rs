@@ -1,5 +1,6 @@
 //! The golden files: what each is, how it is made, and what must come of it.
 
+mod affine;
 mod bad_blocks;
 mod bad_files;
 mod bad_index;
@@ -95,6 +96,7 @@ pub fn bad() -> &'static [Refused] {
             bad_blocks::cases(),
             bad_streams::cases(),
             references::bad(),
+            affine::bad(),
             bases::bad(),
         ];
         parts.into_iter().flatten().collect()
@@ -105,8 +107,9 @@ pub fn bad() -> &'static [Refused] {
 /// Every file that needs newer software.
 #[must_use]
 pub fn unsupported() -> &'static [Refused] {
-    static CASES: LazyLock<Vec<Refused>> =
-        LazyLock::new(|| [unsupported::cases(), references::unsupported()].into_iter().flatten().collect());
+    static CASES: LazyLock<Vec<Refused>> = LazyLock::new(|| {
+        [unsupported::cases(), references::unsupported(), affine::unsupported()].into_iter().flatten().collect()
+    });
     &CASES
 }
 

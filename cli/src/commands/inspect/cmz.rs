@@ -112,7 +112,7 @@ fn measure(archive: &Archive, rows: &mut [Row], threads: usize) -> Result<()> {
     Ok(())
 }
 
-/// An encoding with the tensor that it refers to and the codecs that its streams may have.
+/// An encoding with its parameters or the tensor that it refers to, and the codecs that its streams may have.
 fn encoding(encoding: &Encoding) -> String {
     let reference = Reference::parse(encoding).ok().flatten().map(|(reference, _)| match reference.base {
         Some(_) => "base".to_owned(),
@@ -122,8 +122,18 @@ fn encoding(encoding: &Encoding) -> String {
         Component::Stream(codecs) => format!("{name}={}", codecs.join("|")),
         Component::Encoded(inner) => format!("{name}={}", self::encoding(inner)),
     };
+    let params = match reference {
+        None if !encoding.params.is_empty() => {
+            let params = encoding.params.iter().map(|(key, value)| match value {
+                Value::String(text) => format!("{key}={}", Escaped(text)),
+                other => format!("{key}={other}"),
+            });
+            format!("[{}]", params.collect::<Vec<_>>().join(" "))
+        }
+        _ => String::new(),
+    };
     let components: Vec<_> = reference.into_iter().chain(encoding.components.iter().map(component)).collect();
-    format!("{}({})", encoding.name, components.join(" "))
+    format!("{}{params}({})", encoding.name, components.join(" "))
 }
 
 /// The data blocks of tensors, with the codecs that they really use.
