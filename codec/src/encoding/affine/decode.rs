@@ -68,8 +68,8 @@ fn by_table<T: Number<Bytes = [u8; N]>, const N: usize>(
     elements: &mut [[u8; N]],
 ) {
     let mut table = [[0; N]; 1 << TABLE_BITS];
-    for (code, value) in (0..=max_code).zip(&mut table) {
-        *value = T::from_f32(group.value(code));
+    for (code, value) in table[..=usize::from(max_code)].iter_mut().enumerate() {
+        *value = T::from_f32(group.value(code as u8));
     }
     for (element, &code) in elements.iter_mut().zip(codes) {
         *element = table[usize::from(code) % table.len()];
