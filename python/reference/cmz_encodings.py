@@ -30,8 +30,13 @@ F8 = ("F8_E5M2", "F8_E5M2FNUZ", "F8_E4M3", "F8_E4M3FNUZ")
 SIZE = {"BF16": 2, "F16": 2, "F32": 4, "C64": 4, "F64": 8}
 
 
-def components_of(encoding, element):
-    """Names and widths of an encoding's components, in the order of its page. None if it has no rule for the element."""
+def components_of(encoding, element, params=None):
+    """Names and elements of an encoding's components, in the order of its page. None if it has no rule for the element."""
+    if encoding == "affine":
+        shift = {"symmetric": {}, "zero_point": {"zero_points": params.bits}, "bias": {"biases": params.scale}}[params.form]
+        return {"codes": params.bits, "scales": params.scale} | shift if element in AFFINE_TYPES else None
+    if encoding == "byte_planes":
+        return {f"byte_{i}": 8 for i in reversed(range(BITS[element] // 8))} if element in BYTE_PLANES else None
     if encoding == "plain":
         return {"data": element if isinstance(element, int) else 8}
     low = {f"mantissa_{i}": 8 for i in range(SIZE.get(element, 0) - 3, -1, -1)}
@@ -46,7 +51,65 @@ def components_of(encoding, element):
     return {"exponent_mantissa": 15 - JOINT[element], "sign_mantissa": JOINT[element] + 1} | low if element in SIZE else None
 
 
+AFFINE_TYPES = ("F16", "BF16", "F32")
+BYTE_PLANES = ("I16", "U16", "I32", "U32", "I64", "U64", "C64")
 JOINT = {"BF16": 5, "F32": 5, "C64": 5, "F16": 7, "F64": 3}  # `r` of float_joint
+
+
+@dataclass
+class Affine:
+    """The parameters of `affine`."""
+
+    bits: int
+    form: str
+    group: int
+    scale: str
+
+
+def affine_of(params):
+    """Parameters, checked: what is not on the page makes the encoding unknown, what is wrong makes the tensor corrupt (§6.4)."""
+    choices = {"form": ("symmetric", "zero_point", "bias"), "scale": AFFINE_TYPES}
+    limits = {"bits": 8, "group": 1 << 24}
+    if unknown := params.keys() - choices.keys() - limits.keys():
+        raise Unsupported(f"unknown parameters of affine: {sorted(unknown)}")
+    for key, limit in limits.items():
+        must(type(params.get(key)) is int and 1 <= params[key] <= limit, f"affine: {key} is not 1 to {limit}")
+    for key, names in choices.items():
+        must(type(params.get(key)) is str, f"affine: {key} is not a string")
+        if params[key] not in names:
+            raise Unsupported(f"affine: unknown {key} {params[key]!r}")
+    return Affine(**params)
+
+
+def to_single(bits, element):
+    """Elements of a floating-point type, given as integers, in single precision."""
+    if element == "F16":
+        return bits.view("<f2").astype("f4")
+    return (bits.astype("<u4") << 16).view("<f4") if element == "BF16" else bits.view("<f4")
+
+
+def from_single(x, element):
+    """The nearest elements, ties to even, with one pattern for what is not a number."""
+    if element == "F32":
+        return np.where(np.isnan(x), np.uint32(0x7FC00000), x.view("u4"))
+    if element == "F16":
+        return np.where(np.isnan(x), np.uint16(0x7E00), x.astype("f2").view("u2"))
+    bits = x.view("u4")
+    rounded = (bits.astype("u8") + 0x7FFF + (bits >> 16 & 1) >> 16).astype("u2")
+    return np.where(np.isnan(x), np.uint16(0x7FC0), rounded)
+
+
+def join_affine(params, element, parts):
+    group = np.arange(len(parts[0])) // params.group
+    codes, scales = parts[0].astype("f4"), to_single(parts[1], params.scale)[group]
+    with np.errstate(all="ignore"):
+        if params.form == "symmetric":
+            x = (codes - np.float32(1 << (params.bits - 1))) * scales
+        elif params.form == "zero_point":
+            x = (codes - parts[2].astype("f4")[group]) * scales
+        else:
+            x = codes * scales + to_single(parts[2], params.scale)[group]
+        return from_single(x, element).astype(f"<u{BITS[element] // 8}").tobytes()
 
 
 def symbol_size(element):
@@ -54,8 +117,15 @@ def symbol_size(element):
     return 2 if isinstance(element, int) and element > 8 else 1
 
 
+def element_size(element):
+    """Bytes of an element of an array."""
+    return symbol_size(element) if isinstance(element, int) or element == "?" else max(BITS[element] // 8, 1)
+
+
 def join(encoding, element, parts):
     """The bytes of an array from its components' symbols, in the order of the page."""
+    if encoding == "byte_planes":
+        return np.stack([part.astype("u1") for part in parts[::-1]], axis=1).tobytes()
     if encoding == "plain":
         return parts[0].astype(f"<u{symbol_size(element)}").tobytes()
     if element in F8:
@@ -86,16 +156,19 @@ class Plan:
     encoding: str
     element: object
     components: list
+    params: object
+    names: list
 
 
 def plan_of(encoding, element):
-    if encoding.name not in ("plain", "float_planes", "float_joint"):
+    if encoding.name not in ("plain", "byte_planes", "float_planes", "float_joint", "affine"):
         if encoding.name in REFERENCES:
             raise Corrupt("a reference inside an encoding")
         raise Unsupported(f"unknown encoding {encoding.name!r}")
-    if encoding.params:
+    params = affine_of(encoding.params) if encoding.name == "affine" else None
+    if encoding.params and params is None:
         raise Unsupported(f"unknown parameters of encoding {encoding.name}")
-    defined = components_of(encoding.name, element)
+    defined = components_of(encoding.name, element, params)
     if defined is None and element == "?":
         raise Unsupported("an unknown element type in an encoding that must know it")
     must(defined and defined.keys() == encoding.components.keys(), f"not the components of {encoding.name}")
@@ -103,10 +176,11 @@ def plan_of(encoding, element):
     for name, width in defined.items():
         stored = encoding.components[name]
         components.append(plan_of(stored, width) if isinstance(stored, Encoding) else (width, codecs_of(stored, width)))
-    return Plan(encoding.name, element, components)
+    return Plan(encoding.name, element, components, params, list(defined))
 
 
 def codecs_of(names, width):
+    must(isinstance(width, int), "a stream of something else than symbols")
     for name in names:
         if name not in CODECS:
             raise Unsupported(f"unknown stream codec {name!r}")
@@ -123,12 +197,18 @@ def decode_streams(plan, streams, length):
 
 
 def decode_plan(plan, streams, length):
-    size = symbol_size(plan.element) if plan.encoding == "plain" else SIZE.get(plan.element, 1)
+    if plan.encoding == "plain":
+        size = symbol_size(plan.element)
+    else:
+        # To float_planes and float_joint a C64 is two elements.
+        size = SIZE.get(plan.element, 1) if plan.encoding.startswith("float") else element_size(plan.element)
     must(length % size == 0, "a block ends inside an element")
-    count, parts = length // size, []
-    for component in plan.components:
+    elements, parts = length // size, []
+    for name, component in zip(plan.names, plan.components, strict=True):
+        # Of affine, all but the codes are one for each group.
+        count = -(-elements // plan.params.group) if plan.params and name != "codes" else elements
         if isinstance(component, Plan):
-            size = symbol_size(component.element)
+            size = element_size(component.element)
             parts.append(np.frombuffer(decode_plan(component, streams, count * size), f"<u{size}"))
             continue
         width, codecs = component
@@ -138,4 +218,4 @@ def decode_plan(plan, streams, length):
             raise Unsupported(f"unknown stream codec {codec}")
         must(codec in codecs, "a stream of a codec that the manifest does not name")
         parts.append(DECODERS[codec](stream, count, width))
-    return join(plan.encoding, plan.element, parts)
+    return join_affine(plan.params, plan.element, parts) if plan.params else join(plan.encoding, plan.element, parts)
