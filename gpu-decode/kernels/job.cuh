@@ -106,6 +106,13 @@ DEVICE void report(const Launch &launch, const Job &job, uint32_t status) {
     if (status != OK) atomicMax(&launch.status[job.status], status);
 }
 
+// Whether every plane is as long as its elements need: lane by lane, as the first four have one each. A stream has no stride.
+DEVICE bool planes_fit(const Job &job, uint32_t lane) {
+    const uint32_t i = lane & 3;
+    const Plane &plane = i == 0 ? job.first : job.others[i - 1];
+    return __all_sync(FULL_WARP, (uint64_t)job.elements * plane.stride <= (uint64_t)plane.length * 8);
+}
+
 DEVICE const uint8_t *address(const Launch &launch, const Plane &plane) {
     return (plane.place == IN_SCRATCH ? launch.scratch : launch.image) + plane.offset;
 }

@@ -147,3 +147,55 @@ pub(crate) fn status_text(status: u32) -> &'static str {
 
 /// The status of decoded bytes whose checksum is wrong.
 pub(crate) const BAD_CHECKSUM: u32 = 6;
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::c_void;
+
+    use super::*;
+
+    /// Runs `cmz_direct` on one job whose plane says that it has so many bytes.
+    fn status_of_plane(length: u32, elements: u32) -> u32 {
+        let (image, mut output) = ([7u64; 8], [0u64; 8]);
+        let job = Job {
+            first: Plane { stride: 8, length, ..Plane::NONE },
+            others: [Plane::NONE; OTHERS],
+            out: 0,
+            table: 0,
+            table_len: 0,
+            tiles_at: 0,
+            payload_words: 0,
+            elements,
+            begin: 0,
+            end: elements,
+            out_place: Place::Output,
+            join: DeviceJoin::Bytes,
+            width: 8,
+            tile_log: 12,
+            status: 0,
+        };
+        let span = Span { job: 0, tile: 0 };
+        let mut status = 0u32;
+        let mut launch = Launch {
+            image: image.as_ptr().expose_provenance() as u64,
+            scratch: 0,
+            output: output.as_mut_ptr().expose_provenance() as u64,
+            jobs: (&raw const job).expose_provenance() as u64,
+            spans: (&raw const span).expose_provenance() as u64,
+            status: (&raw mut status).expose_provenance() as u64,
+        };
+        let argument = (&raw mut launch).cast::<c_void>();
+        // SAFETY: the kernel takes one `Launch`, whose addresses are of live memory as large as the job says.
+        unsafe { cmz_gpu_emulator::launch("cmz_direct", [1, 1, 1], [THREADS, 1, 1], 0, &mut [argument]) };
+        let written = output.iter().flat_map(|word| word.to_le_bytes()).filter(|&byte| byte != 0).count();
+        assert!(written == 0 || status == 0);
+        status
+    }
+
+    #[test]
+    fn a_plane_that_is_too_short_is_not_read() {
+        assert_eq!(status_of_plane(64, 64), 0);
+        assert_eq!(status_text(status_of_plane(63, 64)), "a tile is shorter or longer than its symbols");
+        assert_ne!(status_of_plane(0, 1), 0);
+    }
+}

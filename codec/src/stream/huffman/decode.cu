@@ -133,7 +133,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3) cmz_huffman(const Launc
     const uint32_t lane = threadIdx.x & 31, number = span.tile + (threadIdx.x >> 5);
     if (number << job.tile_log >= job.elements) return;
     const Tile tile = find_tile(launch, job, number);
-    uint32_t status = tile.status;
+    uint32_t status = planes_fit(job, lane) ? tile.status : BAD_LENGTH;
     if (status == OK) status = with_join(job.join, HuffmanTile{launch, job, tile, lane, entries});
     if (lane == 0) report(launch, job, status);
     // phase: end

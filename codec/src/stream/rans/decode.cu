@@ -159,7 +159,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3) cmz_rans(const Launch l
     const uint32_t lane = threadIdx.x & 31, warp = threadIdx.x >> 5, number = span.tile + warp;
     if (number << job.tile_log >= job.elements) return;
     const Tile tile = find_tile(launch, job, number);
-    uint32_t status = tile.status;
+    uint32_t status = planes_fit(job, lane) ? tile.status : BAD_LENGTH;
     if (status == OK) status = with_join(job.join, RansTile{launch, job, tile, lane, slots, symbols, rings + warp * (RING / 2)});
     if (lane == 0) report(launch, job, status);
     // phase: end

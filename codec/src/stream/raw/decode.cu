@@ -72,7 +72,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) cmz_direct(const Launch la
     const uint32_t first = tile << job.tile_log;
     if (first >= job.elements) return;
     const uint32_t elements = min(job.elements - first, 1u << job.tile_log);
-    const uint32_t status = with_join(job.join, DirectTile{launch, job, Tile{nullptr, 0, first, elements, OK}, lane});
+    uint32_t status = BAD_LENGTH;
+    if (planes_fit(job, lane)) {
+        status = with_join(job.join, DirectTile{launch, job, Tile{nullptr, 0, first, elements, OK}, lane});
+    }
     if (lane == 0) report(launch, job, status);
     // phase: end
 }

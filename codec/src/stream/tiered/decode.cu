@@ -324,7 +324,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, CTAS) cmz_tiered(const Lau
     const uint32_t lane = threadIdx.x & 31, warp = threadIdx.x >> 5, number = span.tile + warp;
     if (number * TILE >= job.elements) return;
     const Tile tile = find_tile(launch, job, number);
-    uint32_t status = tile.status;
+    uint32_t status = planes_fit(job, lane) ? tile.status : BAD_LENGTH;
     if (status == OK) {
         const uint32_t *names = (const uint32_t *)(launch.image + job.table); // of each tier three symbols, lowest byte first
         status = NOT_FAST;
