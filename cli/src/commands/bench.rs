@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::args::Bench;
 use crate::context::Context;
 use crate::report::Report;
-use crate::text::{path, size, table};
+use crate::text::{count, path, size, table};
 
 /// Decoded bytes that are copied and decoded on the CPU, at most.
 const MOST_BYTES: u64 = 4 << 30;
@@ -72,7 +72,7 @@ fn on_cpu(file: &Path, open: &OpenOptions, runs: usize, context: &Context) -> Re
                 best = best.min(start.elapsed().as_secs_f64());
             }
             let checks = if verify == Verify::Full { "stored and decoded checksums" } else { "stored checksums" };
-            add(format!("decode, {threads} threads, {checks}"), bytes, best);
+            add(format!("decode, {}, {checks}", count(threads as u64, "thread")), bytes, best);
         }
     }
     let source = vec![1u8; 64 << 20];

@@ -46,5 +46,5 @@ fn bench_measures_both() {
     let gpu = run(emulated(folder.path()).args(["bench", file, "--device", "cuda", "--runs", "1", "--json"])).expect(0);
     assert!(gpu.json()["measured"]["decode_seconds"].as_f64().unwrap() > 0.0);
     let cpu = cmz(folder.path(), &["bench", file, "--device", "cpu", "--runs", "1"]).expect(0);
-    assert!(cpu.out.contains("memcpy") && cpu.out.contains("decode, 1 threads"), "{}", cpu.out);
+    assert!(cpu.out.contains("memcpy") && cpu.out.contains("decode, 1 thread,"), "{}", cpu.out);
 }
