@@ -336,7 +336,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, CTAS) cmz_tiered(const Lau
             }
         }
         // phase: slow, 0, 0
-        if (status == NOT_FAST) status = slow_tile(launch, job, tile, names, shared, warp, lane);
+        if (status == NOT_FAST) {
+            // What the fast path has read is written again.
+            __syncwarp();
+            status = slow_tile(launch, job, tile, names, shared, warp, lane);
+        }
     }
     // phase: end
     if (lane == 0) report(launch, job, status);
