@@ -8,7 +8,7 @@ use cmz_codec::choose::EncodeOptions;
 use cmz_codec::convert::{
     self as codec, CompressOptions, DecompressOptions, Progress, VerifyDepth, VerifyOptions, partial_path,
 };
-use cmz_codec::io::PlainFile;
+use cmz_codec::io::{IoMode, PlainFile};
 use cmz_codec::stream::Level;
 use cmz_codec::{Code, OpenOptions, Result, registry};
 use pyo3::prelude::*;
@@ -83,6 +83,7 @@ pub(crate) fn compress(
     callback: Option<Py<PyAny>>,
 ) -> PyResult<Vec<Compressed>> {
     let options = CompressOptions {
+        io: IoMode::Auto,
         encode: encode_options(py, level, codec)?,
         threads: crate::threads(threads),
         replace: overwrite,
@@ -143,6 +144,7 @@ pub(crate) fn verify(
     callback: Option<Py<PyAny>>,
 ) -> PyResult<Vec<Verified>> {
     let options = VerifyOptions {
+        io: IoMode::Auto,
         depth: if decode { VerifyDepth::Decoded } else { VerifyDepth::Stored },
         threads: crate::threads(threads),
         bases: bases.iter().map(|base| base.get().shared()).collect(),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use cmz_codec::convert::{CompressOptions, compress_source, partial_path};
-use cmz_codec::io::ReadAt;
+use cmz_codec::io::{IoMode, ReadAt};
 use cmz_codec::{Code, Error, Result};
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
@@ -90,6 +90,7 @@ pub(crate) fn save(
         pieces.len += len;
     }
     let options = CompressOptions {
+        io: IoMode::Auto,
         encode: encode_options(py, level, None)?,
         threads: crate::threads(threads),
         replace: overwrite,
