@@ -121,7 +121,9 @@ def test_ways_to_read(file, weights, io, verify):
 def test_every_good_golden_file():
     digests = dict(line.split()[::-1] for line in (GOLDEN / "tensors.sha256").read_text().splitlines())
     for name, expected in digests.items():
-        archive = cmz._native.Archive(str(GOLDEN / f"{name}.cmz"))
+        # One of them is stored against another one.
+        bases = [cmz._native.Archive(str(GOLDEN / "good-base.cmz"))] if name == "good-against-base" else []
+        archive = cmz._native.Archive(str(GOLDEN / f"{name}.cmz"), bases=bases)
         digest = hashlib.sha256()
         for tensor in archive.names:
             memory, start = archive.read(tensor)
