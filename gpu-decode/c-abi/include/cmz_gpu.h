@@ -31,10 +31,10 @@
 #define CMZ_ERROR_NOT_WEIGHTS 1003
 /* No usable GPU or driver. */
 #define CMZ_ERROR_NO_GPU 1004
+/* The caller asked to stop. */
+#define CMZ_ERROR_INTERRUPTED 1005
 /* The CUDA driver reports an error, or memory of the device ran out. */
-#define CMZ_ERROR_DEVICE 1005
-/* The caller stopped the operation. */
-#define CMZ_ERROR_CANCELLED 1006
+#define CMZ_ERROR_DEVICE 1006
 /* The request cannot be met: no such tensor, rows out of range, a wrong buffer size. */
 #define CMZ_ERROR_INVALID_ARGUMENT 2001
 /* A tensor is stored as what sets it apart from one of another file, and that file is not given. */
