@@ -55,7 +55,7 @@ fn split(encoding: &dyn Encoding, array: Array, data: &[u8]) -> Option<Vec<Vec<u
 fn streams(c: &mut Criterion) {
     let mut planes = Vec::new();
     for (name, data) in [("model", model()), ("gaussian", gaussian())] {
-        let array = Array { element: Element::Dtype(Dtype::BF16), byte_len: data.len() };
+        let array = Array::vector(Element::Dtype(Dtype::BF16), data.len());
         let parts = split(&FloatPlanes, array, &data).expect("BF16 has planes");
         planes.extend(["exponent", "sign_mantissa"].iter().zip(parts).map(|(p, part)| (format!("{name} {p}"), part)));
     }
@@ -97,10 +97,12 @@ fn encodings(c: &mut Criterion) {
     for encoding in ENCODINGS.iter().map(|entry| entry.encoding) {
         for (name, dtype, data) in &inputs {
             let element = Element::Dtype(Dtype::from_name(dtype).expect("a type of safetensors files"));
-            let array = Array { element, byte_len: data.len() };
+            let array = Array::vector(element, data.len());
             let Some(mut parts) = split(encoding, array, data) else { continue };
             let mut joined = vec![0; data.len()];
-            encoding.join(array, &parts.iter().map(Vec::as_slice).collect::<Vec<_>>(), &mut joined);
+            encoding
+                .join(array, &parts.iter().map(Vec::as_slice).collect::<Vec<_>>(), &mut joined)
+                .expect("sound components");
             assert!(!encoding.is_exact() || joined == *data, "{}: {name}", encoding.name());
 
             let mut group = c.benchmark_group(format!("{}/{name}", encoding.name()));

@@ -16,6 +16,13 @@ use crate::encoding::{Array, Components, Element, Encoding, MAX_COMPONENTS, Stre
 use crate::registry;
 use crate::stream::{Level, StreamCodec, StreamError, Width};
 
+/// Is given a stream's name, width, symbols and stored bytes.
+type VisitStream<'a> = dyn FnMut(String, Width, &[u8], &[u8]) + 'a;
+
+mod parts;
+
+pub use parts::Parts;
+
 /// How an array is stored: an encoding of the registry and how each of its components
 /// is stored.
 #[derive(Debug)]
@@ -68,6 +75,17 @@ pub fn element_of(tensor: &Tensor) -> Element {
     tensor.known_dtype().map_or(Element::Opaque, Element::Dtype)
 }
 
+/// The array that is in a block of `byte_len` bytes of a tensor: the tensor's last dimension makes
+/// its rows, if it has two or more.
+#[must_use]
+pub fn array_of(tensor: &Tensor, byte_len: usize) -> Array {
+    let row = match tensor.shape[..] {
+        [_, .., row] => usize::try_from(row).unwrap_or(usize::MAX),
+        _ => usize::MAX,
+    };
+    Array::new(element_of(tensor), byte_len, row)
+}
+
 impl StoredArray {
     /// An array stored by `encoding` with these components, in its order.
     #[must_use]
@@ -101,7 +119,7 @@ impl StoredArray {
             None => ArrayEncoding::Registered(registered),
             Some(encoding) => ArrayEncoding::WithParams(encoding),
         };
-        let Some(defined) = encoding.components(Array { element, byte_len: 0 }) else {
+        let Some(defined) = encoding.components(Array::vector(element, 0)) else {
             if element == Element::Opaque {
                 return Err(unknown(Code::UnknownEncoding, "element type in encoding", &stored.name));
             }
@@ -140,7 +158,7 @@ impl StoredArray {
     /// The same as the manifest states it.
     #[must_use]
     pub fn to_manifest(&self, element: Element) -> ManifestEncoding {
-        let defined = self.encoding.components(Array { element, byte_len: 0 }).unwrap_or_default();
+        let defined = self.encoding.components(Array::vector(element, 0)).unwrap_or_default();
         let components = defined.iter().zip(&self.components).map(|(component, stored)| {
             let value = match stored {
                 StoredComponent::Stream(codecs) => {
@@ -165,10 +183,9 @@ impl StoredArray {
     /// # Panics
     /// If the encoding is not defined for `array`.
     #[must_use]
-    pub fn encode_block(&self, element: Element, data: &[u8], level: Level, scratch: &mut Scratch) -> EncodedBlock {
+    pub fn encode_block(&self, array: Array, data: &[u8], level: Level, scratch: &mut Scratch) -> EncodedBlock {
         let mut streams = StreamList::default();
         let mut payload = scratch.buffer(0);
-        let array = Array { element, byte_len: data.len() };
         self.encode(array, data, level, scratch, &mut streams, &mut payload);
         let crc_decoded = if self.is_exact() {
             crc32(data)
@@ -207,7 +224,7 @@ impl StoredArray {
             }
         }
         let slices: ArrayVec<&[u8], MAX_COMPONENTS> = parts.iter().map(Vec::as_slice).collect();
-        self.encoding.join(array, &slices, rounded);
+        self.encoding.join(array, &slices, rounded).expect("an encoding joins what it has split");
         drop(slices);
         parts.into_iter().for_each(|part| scratch.recycle(part));
     }
@@ -303,14 +320,13 @@ impl StoredArray {
     /// [`Code::BadStream`], [`Code::UnknownCodec`], [`Code::Malformed`] or [`Code::Padding`].
     pub fn decode_block(
         &self,
-        element: Element,
+        array: Array,
         header: &BlockHeader,
         payload: &[u8],
         scratch: &mut Scratch,
         data: &mut [u8],
     ) -> Result<()> {
         let mut streams = self.streams(header, payload)?;
-        let array = Array { element, byte_len: data.len() };
         streams.reverse();
         self.decode(array, &mut streams, scratch, data).map_err(|e| Error::new(Code::BadStream, e.to_string()))
     }
@@ -327,15 +343,14 @@ impl StoredArray {
     /// As [`Self::decode_block`].
     pub fn device_block<'a>(
         &self,
-        element: Element,
+        array: Array,
         header: &BlockHeader,
         payload: &'a [u8],
     ) -> Result<Option<DeviceBlock<'a>>> {
         let streams = self.streams(header, payload)?;
-        let array = Array { element, byte_len: header.decoded_len as usize };
         let defined = self.encoding.components(array);
         let defined = defined.ok_or_else(|| Error::new(Code::BadStream, StreamError::Length.to_string()))?;
-        let Some(join) = self.device_join(element) else { return Ok(None) };
+        let Some(join) = self.device_join(array.element) else { return Ok(None) };
         let mut components = ArrayVec::new();
         for ((component, stored), (id, stream)) in defined.iter().zip(&self.components).zip(streams) {
             let (StoredComponent::Stream(codecs), Element::Symbol(width)) = (stored, component.array.element) else {
@@ -357,39 +372,59 @@ impl StoredArray {
     /// As [`Self::decode_block`].
     pub(crate) fn for_each_stream(
         &self,
-        element: Element,
+        array: Array,
         header: &BlockHeader,
         payload: &[u8],
         scratch: &mut Scratch,
         mut visit: impl FnMut(String, Width, &[u8], &[u8]),
     ) -> Result<()> {
-        let streams = self.streams(header, payload)?;
-        let bad = |e: StreamError| Error::new(Code::BadStream, e.to_string());
-        let mut leaves = Vec::new();
-        self.leaves(Array { element, byte_len: header.decoded_len as usize }, "", &mut leaves).map_err(bad)?;
-        for ((name, array), (codec, bytes)) in leaves.into_iter().zip(streams) {
-            let (Element::Symbol(width), Some(codec)) = (array.element, registry::stream_by_id(codec)) else {
-                return Err(bad(StreamError::Invalid("unknown stream codec")));
-            };
-            let mut symbols = scratch.buffer(array.byte_len);
-            let decoded = codec.decode(bytes, width, scratch, &mut symbols);
-            decoded.map(|()| visit(name, width, &symbols, bytes)).map_err(bad)?;
-            scratch.recycle(symbols);
-        }
-        Ok(())
+        let mut streams = self.streams(header, payload)?;
+        streams.reverse();
+        let mut data = scratch.buffer(array.byte_len);
+        let visited = self.decode_visiting(array, "", &mut streams, scratch, &mut data, &mut visit);
+        scratch.recycle(data);
+        visited.map_err(|e| Error::new(Code::BadStream, e.to_string()))
     }
 
-    /// The arrays that are stored as streams, in order, each with its name behind `prefix`.
-    fn leaves(&self, array: Array, prefix: &str, leaves: &mut Vec<(String, Array)>) -> Result<(), StreamError> {
-        let components = self.encoding.components(array).ok_or(StreamError::Length)?;
-        for (component, stored) in components.iter().zip(&self.components) {
+    /// Decodes the streams of this array into `data` and hands each out, its name behind `prefix`.
+    fn decode_visiting(
+        &self,
+        array: Array,
+        prefix: &str,
+        streams: &mut ArrayVec<StreamRef<'_>, MAX_STREAMS>,
+        scratch: &mut Scratch,
+        data: &mut [u8],
+        visit: &mut VisitStream<'_>,
+    ) -> Result<(), StreamError> {
+        let defined = self.encoding.components(array).ok_or(StreamError::Length)?;
+        let mut parts: ArrayVec<Vec<u8>, MAX_COMPONENTS> = ArrayVec::new();
+        for (number, (component, stored)) in defined.iter().zip(&self.components).enumerate() {
+            let before: ArrayVec<&[u8], MAX_COMPONENTS> = parts.iter().map(Vec::as_slice).collect();
+            let array = self.encoding.component_array(array, number, &before)?;
+            drop(before);
             let name = format!("{prefix}{}", component.name);
-            match stored {
-                StoredComponent::Stream(_) => leaves.push((name, component.array)),
-                StoredComponent::Encoded(inner) => inner.leaves(component.array, &format!("{name}."), leaves)?,
+            let mut part = scratch.buffer(array.byte_len);
+            match (stored, array.element) {
+                (StoredComponent::Encoded(inner), _) => {
+                    inner.decode_visiting(array, &format!("{name}."), streams, scratch, &mut part, visit)?;
+                }
+                (StoredComponent::Stream(_), Element::Symbol(width)) => {
+                    let (id, bytes) = streams.pop().ok_or(StreamError::Length)?;
+                    let codec = registry::stream_by_id(id).ok_or(StreamError::Invalid("unknown stream codec"))?;
+                    codec.decode(bytes, width, scratch, &mut part)?;
+                    visit(name, width, &part, bytes);
+                }
+                (StoredComponent::Stream(_), _) => {
+                    return Err(StreamError::Invalid("a stream of something else than symbols"));
+                }
             }
+            parts.push(part);
         }
-        Ok(())
+        let slices: ArrayVec<&[u8], MAX_COMPONENTS> = parts.iter().map(Vec::as_slice).collect();
+        let joined = self.encoding.join(array, &slices, data);
+        drop(slices);
+        parts.into_iter().for_each(|part| scratch.recycle(part));
+        joined
     }
 
     /// The streams of a block, which are as many and by the codecs that the manifest permits.
@@ -440,14 +475,16 @@ impl StoredArray {
         scratch: &mut Scratch,
         data: &mut [u8],
     ) -> Result<(), StreamError> {
-        let components = self.encoding.components(array).ok_or(StreamError::Length)?;
         if let Some(result) = self.decode_fused(array, streams, scratch, data) {
             return result;
         }
         let mut parts: ArrayVec<Part<'_>, MAX_COMPONENTS> = ArrayVec::new();
         let mut result = Ok(());
-        for (component, stored) in components.iter().zip(&self.components) {
-            match decode_component(component.array, stored, streams, scratch) {
+        for (number, stored) in self.components.iter().enumerate() {
+            let slices: ArrayVec<&[u8], MAX_COMPONENTS> = parts.iter().map(Part::bytes).collect();
+            let component = self.encoding.component_array(array, number, &slices);
+            drop(slices);
+            match component.and_then(|component| decode_component(component, stored, streams, scratch)) {
                 Ok(part) => parts.push(part),
                 Err(e) => {
                     result = Err(e);
@@ -457,7 +494,7 @@ impl StoredArray {
         }
         if result.is_ok() {
             let slices: ArrayVec<&[u8], MAX_COMPONENTS> = parts.iter().map(Part::bytes).collect();
-            self.encoding.join(array, &slices, data);
+            result = self.encoding.join(array, &slices, data);
         }
         for part in parts {
             if let Part::Decoded(buffer) = part {

@@ -277,11 +277,11 @@ impl Chooser<'_> {
     /// stored by each codec that was the best for some sample, so that a mixed tensor gets
     /// the right one block by block, or raw.
     fn try_encoding(&mut self, encoding: &'static dyn Encoding, samples: &[Vec<u8>]) -> Option<Trial> {
-        let defined = encoding.components(Array { element: self.element, byte_len: 0 })?;
+        let defined = encoding.components(Array::vector(self.element, 0))?;
         let mut winners: Vec<Vec<&'static dyn StreamCodec>> = vec![Vec::new(); defined.len()];
         let mut cost = 0;
         for sample in samples {
-            let array = Array { element: self.element, byte_len: sample.len() };
+            let array = Array::vector(self.element, sample.len());
             let components = encoding.components(array)?;
             cost += (components.len() as u64 - 1) * STREAM_OVERHEAD * UNIT;
             let mut parts: Vec<Vec<u8>> = components.iter().map(|c| vec![0; c.array.byte_len]).collect();

@@ -4,16 +4,18 @@
 use cmz_format::{BlockHeader, Code, EncodedBlock, Error, Result, Tensor, crc32};
 
 use crate::Scratch;
-use crate::array::{StoredArray, StoredComponent, element_of};
+use crate::array::{Parts, StoredArray, StoredComponent, array_of};
 use crate::device::DeviceBlock;
-use crate::encoding::Element;
 use crate::encoding::reference::{Operation, Reference, unit_len};
+use crate::encoding::{Array, Element};
 use crate::stream::{Level, Width};
 
 /// How a tensor is stored, resolved against the registry.
 #[derive(Debug)]
 pub struct StoredTensor {
     element: Element,
+    /// Elements of a row.
+    row: usize,
     reference: Option<Reference>,
     /// The elements, or their difference from the reference; none if they are the same.
     array: Option<StoredArray>,
@@ -25,7 +27,7 @@ impl StoredTensor {
     /// # Errors
     /// As [`StoredArray::of_tensor`].
     pub fn of_tensor(tensor: &Tensor) -> Result<Self> {
-        let element = element_of(tensor);
+        let Array { element, row, .. } = array_of(tensor, 0);
         let resolve = || match Reference::parse(&tensor.encoding)? {
             None => Ok((None, Some(StoredArray::resolve(&tensor.encoding, element)?))),
             Some((reference, difference)) => {
@@ -34,7 +36,7 @@ impl StoredTensor {
             }
         };
         let (reference, array) = resolve().map_err(|e: Error| e.in_tensor(&tensor.name))?;
-        Ok(Self { element, reference, array })
+        Ok(Self { element, row, reference, array })
     }
 
     /// The tensor that this one is told by, if there is one.
@@ -47,6 +49,29 @@ impl StoredTensor {
     pub(crate) fn device_components(&self) -> Option<&[StoredComponent]> {
         let array = self.array.as_ref().filter(|_| self.reference.is_none())?;
         array.device_join(self.element).map(|_| array.components())
+    }
+
+    /// The array in a block of `byte_len` bytes.
+    const fn block(&self, byte_len: usize) -> Array {
+        Array::new(self.element, byte_len, self.row)
+    }
+
+    /// Encodes one block of `byte_len` bytes from the components that were chosen for it, and hands
+    /// out what it decodes to.
+    ///
+    /// # Errors
+    /// As [`StoredArray::encode_parts`].
+    pub fn encode_parts(
+        &self,
+        byte_len: usize,
+        parts: Parts,
+        level: Level,
+        scratch: &mut Scratch,
+    ) -> Result<(EncodedBlock, Vec<u8>)> {
+        match (&self.array, &self.reference) {
+            (Some(array), None) => array.encode_parts(self.block(byte_len), parts, level, scratch),
+            _ => Err(Error::new(Code::InvalidArgument, "a tensor that refers to another one has no parts of its own")),
+        }
     }
 
     /// Encodes one block. `read_reference` gives the reference's bytes at the same place; it
@@ -70,13 +95,13 @@ impl StoredTensor {
             });
         };
         let Some(reference) = &self.reference else {
-            return Ok(array.encode_block(self.element, data, level, scratch));
+            return Ok(array.encode_block(self.block(data.len()), data, level, scratch));
         };
         let (mut base, mut difference) = (scratch.buffer(data.len()), scratch.buffer(data.len()));
         let block = read_reference(scratch, &mut base).map(|()| {
             difference.copy_from_slice(data);
             reference.operation.take_difference(self.element, &mut difference, &base);
-            let block = array.encode_block(self.element, &difference, level, scratch);
+            let block = array.encode_block(self.block(data.len()), &difference, level, scratch);
             EncodedBlock { crc_decoded: crc32(data), ..block }
         });
         scratch.recycle(difference);
@@ -90,7 +115,7 @@ impl StoredTensor {
     /// As [`StoredArray::device_block`].
     pub fn device_block<'a>(&self, header: &BlockHeader, payload: &'a [u8]) -> Result<Option<DeviceBlock<'a>>> {
         match (&self.reference, &self.array) {
-            (None, Some(array)) => array.device_block(self.element, header, payload),
+            (None, Some(array)) => array.device_block(self.block(header.decoded_len as usize), header, payload),
             _ => Ok(None),
         }
     }
@@ -108,7 +133,9 @@ impl StoredTensor {
         visit: impl FnMut(String, Width, &[u8], &[u8]),
     ) -> Result<()> {
         match &self.array {
-            Some(array) => array.for_each_stream(self.element, header, payload, scratch, visit),
+            Some(array) => {
+                array.for_each_stream(self.block(header.decoded_len as usize), header, payload, scratch, visit)
+            }
             None => Ok(()),
         }
     }
@@ -127,7 +154,7 @@ impl StoredTensor {
         read_reference: impl FnOnce(&mut Scratch, &mut [u8]) -> Result<()>,
     ) -> Result<()> {
         match &self.array {
-            Some(array) => array.decode_block(self.element, header, payload, scratch, data)?,
+            Some(array) => array.decode_block(self.block(data.len()), header, payload, scratch, data)?,
             None if header.streams.is_empty() => return read_reference(scratch, data),
             None => {
                 return Err(Error::new(

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::io::Cursor;
 
 use cmz_codec::array::{StoredArray, StoredComponent};
-use cmz_codec::encoding::{Element, Encoding};
+use cmz_codec::encoding::{Array, Element, Encoding};
 use cmz_codec::stream::{Level, StreamCodec};
 use cmz_codec::{Archive, OpenOptions, Scratch, registry};
 use cmz_format::{Dtype, Header, PlannedSegment, Tensor, Writer};
@@ -100,7 +100,7 @@ fn allocations(encoding: &str, codecs: &[&[&str]], level: Level) -> (usize, usiz
     let mut encoding_allocates = 0;
     for (number, block) in blocks.iter().enumerate() {
         let before = ALLOCATIONS.get();
-        let encoded = stored.encode_block(element, block, level, &mut scratch);
+        let encoded = stored.encode_block(Array::vector(element, block.len()), block, level, &mut scratch);
         if number >= WARM_UP {
             encoding_allocates += ALLOCATIONS.get() - before;
         }

@@ -7,7 +7,7 @@ pub const MAX_STORED_LEN: u32 = 2 * MAX_BLOCK_LEN;
 /// Streams in one block, at most.
 pub const MAX_STREAMS: usize = 32;
 /// Nested encodings of one tensor, at most.
-pub const MAX_DEPTH: usize = 4;
+pub const MAX_DEPTH: usize = 8;
 /// Dimensions of one tensor, at most.
 pub const MAX_RANK: usize = 64;
 

@@ -282,7 +282,7 @@ fn manifests_that_break_a_rule() {
         ("\"block_elements\":48", "\"block_elements\":0".into()),
         ("\"block_elements\":48", "\"block_elements\":47".into()),
         ("\"block_elements\":48", "\"block_elements\":18446744073709551615".into()),
-        ("\"name\":\"parts\",\"components\":{", deep(4)),
+        ("\"name\":\"parts\",\"components\":{", deep(8)),
         ("[\"raw\",\"tiered\"]", "[]".into()),
         ("[\"raw\",\"tiered\"]", "7".into()),
         ("\"part_0\":", "\"part_1\":[\"raw\"],\"part_0\":".into()),

@@ -224,7 +224,7 @@ class Tensor:
 
 
 def parse_encoding(obj, depth=1):
-    must(depth <= 4, "encodings nested more than 4 deep")
+    must(depth <= 8, "encodings nested more than 8 deep")
     name, params = member(obj, "name", str), without_repeats(member(obj, "params", dict, JsonObject(())))
     components = member(obj, "components", dict)
     must(not components.repeats, "a component occurs twice")

@@ -73,7 +73,7 @@ impl Storage {
 }
 
 fn encoding_of(encoding: &dyn CmzEncoding, element: Element, codecs: &[&str]) -> Encoding {
-    let components = encoding.components(Array { element, byte_len: 0 }).expect("an encoding for this element type");
+    let components = encoding.components(Array::vector(element, 0)).expect("an encoding for this element type");
     let stored = components.iter().map(|component| {
         let value = match component.array.element {
             Element::Symbol(width) => {
@@ -183,7 +183,7 @@ pub fn decoded(source: &[u8], storage: &dyn Fn(&Entry) -> Storage) -> Result<Vec
         let stored = StoredArray::of_tensor(tensor)?;
         let len = tensor.block_len() as usize;
         for (block, rounded) in source[range.clone()].chunks(len).zip(decoded[range].chunks_mut(len)) {
-            let array = Array { element: element_of(tensor), byte_len: block.len() };
+            let array = Array::vector(element_of(tensor), block.len());
             stored.round(array, block, &mut Scratch::new(), rounded);
         }
     }

@@ -151,14 +151,14 @@ pub fn encodings(data: &[u8]) {
     }
     let encoding = entry.variants[usize::from(*variant) % entry.variants.len()];
     let element = Element::Dtype(Dtype::ALL[usize::from(*dtype) % Dtype::ALL.len()]);
-    let array = Array { element, byte_len: rest.len() };
+    let array = Array::vector(element, rest.len());
     let Some(components) = encoding.components(array) else { return };
     let mut parts: Vec<Vec<u8>> = components.iter().map(|component| vec![0xA5; component.array.byte_len]).collect();
     encoding.split(array, rest, &mut parts.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
     let slices: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
     let (mut joined, mut again) = (vec![0xAA; rest.len()], vec![0x55; rest.len()]);
-    encoding.join(array, &slices, &mut joined);
-    encoding.join(array, &slices, &mut again);
+    encoding.join(array, &slices, &mut joined).expect("sound components");
+    encoding.join(array, &slices, &mut again).expect("sound components");
     assert!(joined == again, "{encoding:?}, {element:?}: not all is written");
     assert!(!encoding.is_exact() || joined == rest, "{encoding:?}, {element:?}: not what was taken apart");
 }

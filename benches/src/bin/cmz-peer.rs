@@ -269,7 +269,7 @@ impl Coded {
     fn encode_on(&mut self, path: tiered::Path, number: usize, data: &[u8]) -> Result<()> {
         let block = &self.blocks[number];
         let part = &data[block.range.clone()];
-        let array = Array { element: block.element, byte_len: part.len() };
+        let array = Array::vector(block.element, part.len());
         let mut streams = [self.scratch.buffer(0), self.scratch.buffer(0)];
         let fused = self.is_tiered(block.tensor)
             && FloatPlanes::encode_fused_on(path, array, part, &[2, 0], &mut self.scratch, &mut streams);
@@ -332,7 +332,7 @@ impl Coded {
         header.check_stored(payload)?;
         let bytes = header.split(payload)?;
         let streams: Vec<StreamRef<'_>> = header.streams.iter().map(|s| s.codec).zip(bytes).collect();
-        let array = Array { element, byte_len: out.len() };
+        let array = Array::vector(element, out.len());
         let planes = self.archive.tensors()[tensor].encoding.name == "float_planes";
         match planes.then(|| FloatPlanes::decode_fused_on(path, array, &streams, &mut self.scratch, out)).flatten() {
             Some(result) => Ok(result.map_err(|e| e.to_string())?),
@@ -411,7 +411,10 @@ fn code_block(
     payload: &mut Vec<u8>,
 ) {
     scratch.recycle(std::mem::take(payload));
-    let encoded = stored[block.tensor].encode_block(block.element, &data[block.range.clone()], level, scratch);
+    let encoded = {
+        let array = Array::vector(block.element, block.range.len());
+        stored[block.tensor].encode_block(array, &data[block.range.clone()], level, scratch)
+    };
     *payload = black_box(encoded).payload;
 }
 

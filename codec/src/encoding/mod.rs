@@ -39,20 +39,41 @@ pub enum Element {
     Symbol(Width),
 }
 
-/// An array inside one block: what it consists of, and how much of it there is.
+/// An array inside one block: what it consists of, how much of it there is, and in which rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Array {
     /// What the elements are.
     pub element: Element,
     /// Length in memory, in bytes.
     pub byte_len: usize,
+    /// Elements of a row, at least 1: rows are counted from the beginning of the array, and the last
+    /// one may be shorter. An array without rows is one row, however long.
+    pub row: usize,
 }
 
 impl Array {
-    /// An array of `len` symbols.
+    /// An array of `byte_len` bytes in rows of `row` elements.
+    #[must_use]
+    pub const fn new(element: Element, byte_len: usize, row: usize) -> Self {
+        Self { element, byte_len, row: if row == 0 { 1 } else { row } }
+    }
+
+    /// An array without rows.
+    #[must_use]
+    pub const fn vector(element: Element, byte_len: usize) -> Self {
+        Self::new(element, byte_len, usize::MAX)
+    }
+
+    /// An array of `len` symbols without rows.
     #[must_use]
     pub const fn of_symbols(width: Width, len: usize) -> Self {
-        Self { element: Element::Symbol(width), byte_len: len * width.bytes() }
+        Self::vector(Element::Symbol(width), len * width.bytes())
+    }
+
+    /// The same in rows of `row` elements.
+    #[must_use]
+    pub const fn in_rows(self, row: usize) -> Self {
+        Self::new(self.element, self.byte_len, row)
     }
 }
 
@@ -99,15 +120,30 @@ pub trait Encoding: fmt::Debug + Send + Sync {
     }
 
     /// The components of `array`; `None` if this encoding has no rule for its elements
-    /// or length.
+    /// or length. A component whose length depends on the ones before it is as short here as
+    /// it can be.
     fn components(&self, array: Array) -> Option<Components>;
 
-    /// Takes `data` apart into `components`, whose lengths [`Self::components`] gives.
+    /// The array of component `number`, of which all `before` it are given.
+    ///
+    /// # Errors
+    /// [`StreamError`] if there is no rule for `array`, or if what comes before is not what this
+    /// encoding permits.
+    fn component_array(&self, array: Array, number: usize, before: &[&[u8]]) -> Result<Array, StreamError> {
+        let _ = before;
+        self.components(array).map(|components| components[number].array).ok_or(StreamError::Length)
+    }
+
+    /// Takes `data` apart into `components`, whose lengths [`Self::components`] gives. An encoding
+    /// that is not exact does so in the most obvious way.
     fn split(&self, array: Array, data: &[u8], components: &mut [&mut [u8]]);
 
     /// Puts `data` together from `components`: the inverse of [`Self::split`], if the encoding
     /// is exact. The components may hold any symbols of their widths, and any bytes.
-    fn join(&self, array: Array, components: &[&[u8]], data: &mut [u8]);
+    ///
+    /// # Errors
+    /// [`StreamError`] if the components are not those of any array.
+    fn join(&self, array: Array, components: &[&[u8]], data: &mut [u8]) -> Result<(), StreamError>;
 
     /// How a device joins the components of elements of this kind; `None` if only the CPU can.
     fn device_join(&self, element: Element) -> Option<DeviceJoin> {

@@ -78,7 +78,7 @@ pub(crate) fn files() -> Vec<File> {
     for dtype in DTYPES {
         let source = tensors(dtype);
         for encoding in ENCODINGS.iter().map(|entry| entry.encoding) {
-            let array = cmz_codec::encoding::Array { element: cmz_codec::encoding::Element::Dtype(dtype), byte_len: 0 };
+            let array = cmz_codec::encoding::Array::vector(cmz_codec::encoding::Element::Dtype(dtype), 0);
             if encoding.components(array).is_none() {
                 continue;
             }

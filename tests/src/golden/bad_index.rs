@@ -201,8 +201,8 @@ fn tensors() -> Vec<Refused> {
                 t["encoding"]["components"][format!("c{i}")] = json!(["raw"]);
             }
         }),
-        tensor("tensor-depth", "Encodings nested five deep.", |t| {
-            for _ in 0..4 {
+        tensor("tensor-depth", "Encodings nested nine deep.", |t| {
+            for _ in 0..8 {
                 let inner = t["encoding"].clone();
                 t["encoding"] = json!({"name": "plain", "components": {"data": inner}});
             }

@@ -268,7 +268,7 @@ fn by_encoding() -> Vec<Good> {
     for entry in ENCODINGS {
         let mut source = Source::new();
         for dtype in Dtype::ALL {
-            if entry.encoding.components(Array { element: Element::Dtype(*dtype), byte_len: 0 }).is_some() {
+            if entry.encoding.components(Array::vector(Element::Dtype(*dtype), 0)).is_some() {
                 let bytes = skewed(100 + dtype.bits(), dtype.byte_len(40).expect("whole bytes") as usize);
                 source = source.tensor(dtype.name(), dtype.name(), &[40], bytes);
                 for i in 1..entry.variants.len() {

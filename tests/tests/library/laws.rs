@@ -79,7 +79,7 @@ fn some_storage(entry: &Entry, seed: u64) -> Storage {
     let able: Vec<_> = ENCODINGS
         .iter()
         .map(|entry| entry.encoding)
-        .filter(|encoding| encoding.is_exact() && encoding.components(Array { element, byte_len: 0 }).is_some())
+        .filter(|encoding| encoding.is_exact() && encoding.components(Array::vector(element, 0)).is_some())
         .collect();
     let encoding = able[rng.below(able.len())];
     let codecs: Vec<&str> = (0..1 + rng.below(2)).map(|_| STREAMS[rng.below(STREAMS.len())].codec.name()).collect();

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::params::Params;
 use super::{Array, Component, Components, Element, Encoding};
-use crate::stream::Width;
+use crate::stream::{StreamError, Width};
 
 mod decode;
 mod encode;
@@ -123,7 +123,7 @@ impl Encoding for Affine {
         let elements = array.byte_len / element_len;
         let groups = elements.div_ceil(self.group as usize);
         let codes = Array::of_symbols(Width::new(self.bits), elements);
-        let floats = Array { element: Element::Dtype(self.scale.dtype()), byte_len: groups * self.scale.len() };
+        let floats = Array::vector(Element::Dtype(self.scale.dtype()), groups * self.scale.len());
         let mut components: Components =
             [("codes", codes), ("scales", floats)].map(|(name, array)| Component { name, array }).into_iter().collect();
         match self.form {
@@ -142,9 +142,10 @@ impl Encoding for Affine {
         encode::split(*self, element, data, components);
     }
 
-    fn join(&self, array: Array, components: &[&[u8]], data: &mut [u8]) {
+    fn join(&self, array: Array, components: &[&[u8]], data: &mut [u8]) -> Result<(), StreamError> {
         let element = Float::of(array.element).expect("components() has a rule for this array");
         decode::join(*self, element, components, data);
+        Ok(())
     }
 }
 

@@ -44,7 +44,7 @@ fn join_naive(affine: Affine, element: Float, components: &[&[u8]]) -> Vec<u8> {
 }
 
 fn array(element: Float, elements: usize) -> Array {
-    Array { element: Element::Dtype(element.dtype()), byte_len: elements * element.len() }
+    Array::vector(Element::Dtype(element.dtype()), elements * element.len())
 }
 
 fn join(affine: Affine, element: Float, components: &[&[u8]]) -> Vec<u8> {
@@ -52,7 +52,7 @@ fn join(affine: Affine, element: Float, components: &[&[u8]]) -> Vec<u8> {
     let lens: Vec<usize> = affine.components(array).unwrap().iter().map(|c| c.array.byte_len).collect();
     assert_eq!(components.iter().map(|c| c.len()).collect::<Vec<_>>(), lens);
     let mut data = vec![0xa5; array.byte_len];
-    affine.join(array, components, &mut data);
+    affine.join(array, components, &mut data).unwrap();
     data
 }
 

@@ -3,7 +3,7 @@
 use cmz_format::Dtype;
 
 use super::{Array, Component, Components, Element, Encoding};
-use crate::stream::Width;
+use crate::stream::{StreamError, Width};
 
 /// The `byte_planes` encoding.
 #[derive(Debug)]
@@ -40,13 +40,14 @@ impl Encoding for BytePlanes {
         }
     }
 
-    fn join(&self, _: Array, components: &[&[u8]], data: &mut [u8]) {
+    fn join(&self, _: Array, components: &[&[u8]], data: &mut [u8]) -> Result<(), StreamError> {
         match *components {
             [b1, b0] => interleave(b0, b1, data.as_chunks_mut().0, |low, high| [low, high]),
             [b3, b2, b1, b0] => join_4([b0, b1, b2, b3], data),
             [b7, b6, b5, b4, b3, b2, b1, b0] => join_8([b0, b1, b2, b3, b4, b5, b6, b7], data),
             _ => unreachable!("components() gave this array other components"),
         }
+        Ok(())
     }
 }
 
@@ -107,14 +108,14 @@ mod tests {
     #[test]
     fn components_are_those_of_the_specification() {
         let data = [1, 0, 0xfe, 0xff, 2, 1];
-        let array = Array { element: Element::Dtype(Dtype::I16), byte_len: data.len() };
+        let array = Array::vector(Element::Dtype(Dtype::I16), data.len());
         let names: Vec<_> = BytePlanes.components(array).unwrap().iter().map(|c| c.name).collect();
         assert_eq!(names, ["byte_1", "byte_0"]);
         let (mut high, mut low) = ([0xa5; 3], [0xa5; 3]);
         BytePlanes.split(array, &data, &mut [&mut high, &mut low]);
         assert_eq!((high, low), ([0, 0xff, 1], [1, 0xfe, 2]));
         assert_eq!(BytePlanes.components(Array { byte_len: 7, ..array }), None);
-        assert_eq!(BytePlanes.components(Array { element: Element::Dtype(Dtype::F64), byte_len: 8 }), None);
+        assert_eq!(BytePlanes.components(Array::vector(Element::Dtype(Dtype::F64), 8)), None);
     }
 
     #[test]
@@ -123,14 +124,14 @@ mod tests {
             let k = element_len(Element::Dtype(dtype)).unwrap();
             for len in [0, 1, 3, RUN - 1, RUN, RUN + 1, 3 * RUN + 5] {
                 let data: Vec<u8> = (0..k * len).map(|i| (i * i / 7) as u8).collect();
-                let array = Array { element: Element::Dtype(dtype), byte_len: data.len() };
+                let array = Array::vector(Element::Dtype(dtype), data.len());
                 let mut planes = vec![vec![0; len]; k];
                 BytePlanes.split(array, &data, &mut planes.iter_mut().map(|p| &mut p[..]).collect::<Vec<_>>());
                 for (plane, byte) in planes.iter().zip((0..k).rev()) {
                     assert!(plane.iter().eq(data.iter().skip(byte).step_by(k)), "{dtype}, {len} elements");
                 }
                 let mut joined = vec![0xa5; data.len()];
-                BytePlanes.join(array, &planes.iter().map(Vec::as_slice).collect::<Vec<_>>(), &mut joined);
+                BytePlanes.join(array, &planes.iter().map(Vec::as_slice).collect::<Vec<_>>(), &mut joined).unwrap();
                 assert!(joined == data, "{dtype}, {len} elements");
             }
         }

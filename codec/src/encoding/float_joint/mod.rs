@@ -78,9 +78,10 @@ impl Encoding for FloatJoint {
         loops::split_by(Version::best(), layout, data, components);
     }
 
-    fn join(&self, array: Array, components: &[&[u8]], data: &mut [u8]) {
+    fn join(&self, array: Array, components: &[&[u8]], data: &mut [u8]) -> Result<(), StreamError> {
         let layout = Layout::of(array.element).expect("components() gave this array components");
         loops::join_by(Version::best(), layout, components, data);
+        Ok(())
     }
 
     fn decode_fused(

@@ -18,7 +18,7 @@ fn every_bit_pattern_comes_back() {
         let k = (dtype.bits() as usize / 8).clamp(1, 8);
         let half = if dtype == Dtype::C64 { 4 } else { k };
         let data: Vec<u8> = all.iter().flat_map(|v| v[8 - half..].repeat(k / half)).collect();
-        let array = Array { element: Element::Dtype(dtype), byte_len: data.len() };
+        let array = Array::vector(Element::Dtype(dtype), data.len());
         let Some(parts) = components_of(array, &data) else { continue };
         for (component, part) in &parts {
             let Element::Symbol(width) = component.array.element else { panic!("symbols") };
@@ -28,7 +28,7 @@ fn every_bit_pattern_comes_back() {
         }
         let mut joined = vec![0x5a; data.len()];
         let refs: Vec<&[u8]> = parts.iter().map(|(_, part)| &part[..]).collect();
-        FloatJoint.join(array, &refs, &mut joined);
+        FloatJoint.join(array, &refs, &mut joined).unwrap();
         assert!(joined == data, "{dtype}");
     }
 }
@@ -36,7 +36,7 @@ fn every_bit_pattern_comes_back() {
 #[test]
 fn components_are_those_of_the_specification() {
     let parts = |dtype, data: &[u8]| {
-        let array = Array { element: Element::Dtype(dtype), byte_len: data.len() };
+        let array = Array::vector(Element::Dtype(dtype), data.len());
         components_of(array, data).unwrap().into_iter().map(|(c, part)| (c.name, part)).collect::<Vec<_>>()
     };
     // -1.40625: sign 1, exponent 127, mantissa 0110100.
@@ -46,8 +46,8 @@ fn components_are_those_of_the_specification() {
     let expected = [("exponent_mantissa", vec![0x7b]), ("sign_mantissa", vec![0x80 | 0x21])];
     assert_eq!(parts(Dtype::F16, &0xbda1u16.to_le_bytes()), expected);
     assert_eq!(parts(Dtype::F8_E4M3, &[0x9c]), [("value", vec![0x9c])]);
-    assert_eq!(FloatJoint.components(Array { element: Element::Dtype(Dtype::F32), byte_len: 6 }), None);
-    assert_eq!(FloatJoint.components(Array { element: Element::Opaque, byte_len: 6 }), None);
+    assert_eq!(FloatJoint.components(Array::vector(Element::Dtype(Dtype::F32), 6)), None);
+    assert_eq!(FloatJoint.components(Array::vector(Element::Opaque, 6)), None);
 }
 
 const DTYPES: [Dtype; 6] = [Dtype::BF16, Dtype::F16, Dtype::F32, Dtype::F64, Dtype::F8_E5M2, Dtype::F8_E4M3];
@@ -60,7 +60,7 @@ fn weights(dtype: Dtype, len: usize) -> (Array, Vec<u8>) {
     for element in data.chunks_exact_mut(element_len) {
         element[element_len - 1] = element[element_len - 1] & 0x81 | 0x3c;
     }
-    (Array { element: Element::Dtype(dtype), byte_len: data.len() }, data)
+    (Array::vector(Element::Dtype(dtype), data.len()), data)
 }
 
 /// Codes `data` with these codecs, one pass after the other; the last codec is that of all further components.

@@ -110,9 +110,10 @@ impl Encoding for FloatPlanes {
         planes::split_by(Version::best(), layout, data, components);
     }
 
-    fn join(&self, array: Array, components: &[&[u8]], data: &mut [u8]) {
+    fn join(&self, array: Array, components: &[&[u8]], data: &mut [u8]) -> Result<(), StreamError> {
         let layout = Layout::of(array.element).expect("components() gave this array components");
         planes::join_by(Version::best(), layout, components, data);
+        Ok(())
     }
 
     fn device_join(&self, element: Element) -> Option<DeviceJoin> {

@@ -10,7 +10,7 @@ use crate::registry::stream_by_name;
 const DTYPES: [Dtype; 6] = [Dtype::BF16, Dtype::F32, Dtype::F64, Dtype::F16, Dtype::F8_E5M2, Dtype::F8_E4M3];
 
 fn array(dtype: Dtype, len: usize) -> Array {
-    Array { element: Element::Dtype(dtype), byte_len: len * element_len(dtype) }
+    Array::vector(Element::Dtype(dtype), len * element_len(dtype))
 }
 
 fn element_len(dtype: Dtype) -> usize {
@@ -58,7 +58,7 @@ fn split(version: Version, array: Array, data: &[u8]) -> Vec<Vec<u8>> {
 }
 
 fn check_versions(dtype: Dtype, data: &[u8]) {
-    let array = Array { element: Element::Dtype(dtype), byte_len: data.len() };
+    let array = Array::vector(Element::Dtype(dtype), data.len());
     let elements: Vec<Vec<u8>> = data.chunks_exact(element_len(dtype)).map(|v| specified(dtype, v)).collect();
     for version in Version::all() {
         let planes = split(version, array, data);
@@ -199,7 +199,7 @@ proptest! {
         let dtype = DTYPES[kind];
         let data = &data[..data.len() / 8 * 8];
         check_versions(dtype, data);
-        let array = Array { element: Element::Dtype(dtype), byte_len: data.len() };
+        let array = Array::vector(Element::Dtype(dtype), data.len());
         let streams = encode(array, data, &codecs(dtype, "raw"));
         prop_assert!(decode(array, &streams).as_deref() == Ok(data));
     }

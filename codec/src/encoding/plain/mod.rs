@@ -2,7 +2,7 @@
 
 use super::{Array, Component, Components, Element, Encoding};
 use crate::device::DeviceJoin;
-use crate::stream::Width;
+use crate::stream::{StreamError, Width};
 
 /// The `plain` encoding.
 #[derive(Debug)]
@@ -26,8 +26,9 @@ impl Encoding for Plain {
         components[0].copy_from_slice(data);
     }
 
-    fn join(&self, _: Array, components: &[&[u8]], data: &mut [u8]) {
+    fn join(&self, _: Array, components: &[&[u8]], data: &mut [u8]) -> Result<(), StreamError> {
         data.copy_from_slice(components[0]);
+        Ok(())
     }
 
     fn device_join(&self, element: Element) -> Option<DeviceJoin> {
