@@ -93,7 +93,8 @@ registry! {
         rans::Rans, since (0, 1), fast Some(110), cuda Some("cmz_rans");
     }
     encodings {
-        affine::SYMMETRIC | ZERO_POINT | BIAS, since (0, 1), fast true, cuda false;
+        affine::SYMMETRIC | ZERO_POINT | BIAS | ZERO | RECTANGLE, since (0, 1), fast true, cuda false;
+        block_scale::FP8 | MX | DIVISOR | RECTANGLE, since (0, 1), fast true, cuda false;
         byte_planes::BytePlanes, since (0, 1), fast true, cuda false;
         plain::Plain, since (0, 1), fast true, cuda true;
         float_planes::FloatPlanes, since (0, 1), fast true, cuda true;

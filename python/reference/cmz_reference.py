@@ -442,10 +442,11 @@ class CmzFile:
         reference = self._reference(tensor)
         plan = reference.difference if reference else plan_of(tensor.encoding, element)
         must(not self.blocks[tensor.name][SHARED], "a shared block, but no encoding of this version shares components")
+        row = tensor.shape[-1] if len(tensor.shape) > 1 else 1 << 63
         start = 0
         for ordinal, record in enumerate(self.blocks[tensor.name][DATA]):
             block = self._block(record, ordinal, tensor.owner)
-            decoded = decode_streams(plan, block.streams, record.decoded_len) if plan else bytes(record.decoded_len)
+            decoded = decode_streams(plan, block.streams, record.decoded_len, row) if plan else bytes(record.decoded_len)
             must(plan or not block.streams, "a block has streams where its encoding has none")
             if reference:
                 run = reference.data[start : start + record.decoded_len]
