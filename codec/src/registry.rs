@@ -96,7 +96,8 @@ registry! {
         trits::Trits, since (0, 1), fast Some(100), cuda None;
     }
     encodings {
-        affine::SYMMETRIC | ZERO_POINT | BIAS, since (0, 1), fast true, cuda false;
+        affine::SYMMETRIC | ZERO_POINT | BIAS | ZERO | RECTANGLE, since (0, 1), fast true, cuda false;
+        block_scale::FP8 | MX | DIVISOR | RECTANGLE, since (0, 1), fast true, cuda false;
         byte_planes::BytePlanes, since (0, 1), fast true, cuda false;
         plain::Plain, since (0, 1), fast true, cuda true;
         float_planes::FloatPlanes, since (0, 1), fast true, cuda true;
