@@ -21,7 +21,7 @@ pub(crate) struct Made {
 
 /// Numbers that look random.
 #[derive(Clone, Debug)]
-pub(crate) struct Rng(pub(super) u64);
+pub(crate) struct Rng(pub(crate) u64);
 
 impl Rng {
     pub(crate) fn below(&mut self, n: usize) -> usize {
@@ -49,7 +49,7 @@ impl Rng {
 
 /// A binary floating-point type: its name, bias and bits of mantissa.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Float(pub(super) &'static str, i32, u32);
+pub(crate) struct Float(pub(crate) &'static str, i32, u32);
 
 pub(crate) const F16: Float = Float("F16", 15, 10);
 pub(crate) const BF16: Float = Float("BF16", 127, 7);

@@ -16,7 +16,7 @@ pub mod bitsandbytes_8bit;
 pub mod block_scaled;
 pub mod compressed_tensors_int;
 #[cfg(test)]
-mod generator;
+pub(crate) mod generator;
 pub mod gptq;
 mod integer;
 pub mod mxfp4;
