@@ -9,7 +9,7 @@ use crate::header::{HEADER_LEN, Header};
 use crate::index::Index;
 use crate::layout::run_alignment;
 use crate::limits::{MAX_BLOCK_LEN, MAX_RUN, MAX_RUN_LEN};
-use crate::manifest::{Manifest, Source, Tensor};
+use crate::manifest::{Lossy, Manifest, Source, Tensor};
 use crate::parser::Item;
 use crate::trailer::Trailer;
 use crate::{Code, Error, Limits, Result, codec_id};
@@ -152,6 +152,7 @@ pub struct Writer<W> {
     /// Blocks whose header has been written and whose payload has not.
     announced: VecDeque<BlockHeader>,
     table: Vec<BlockRecord>,
+    lossy: Vec<Lossy>,
     buffer: Vec<u8>,
 }
 
@@ -186,6 +187,7 @@ impl<W: Write> Writer<W> {
             literal_blocks: 0,
             announced: VecDeque::new(),
             table: Vec::new(),
+            lossy: Vec::new(),
             buffer: Vec::new(),
         };
         writer.skip_finished_segments();
@@ -515,6 +517,11 @@ impl<W: Write> Writer<W> {
         self.block -= 1;
     }
 
+    /// Says in the manifest what was done to a tensor. To be called in the order of the tensors.
+    pub fn lossy(&mut self, lossy: Lossy) {
+        self.lossy.push(lossy);
+    }
+
     /// Writes manifest, block table and trailer, flushes, and returns the sink.
     ///
     /// # Errors
@@ -531,7 +538,9 @@ impl<W: Write> Writer<W> {
                 PlannedSegment::Literal(_) => None,
             })
             .collect();
-        let manifest = Manifest { generator: generator.to_owned(), source, metadata, tensors };
+        let lossy = std::mem::take(&mut self.lossy);
+        let manifest = Manifest { generator: generator.to_owned(), source, metadata, tensors, lossy };
+        manifest.check_lossy().map_err(|e| Error::new(Code::InvalidArgument, e.message().to_owned()))?;
         let json = manifest.to_json();
         let limits = Limits::default();
         if json.len() > limits.manifest_len as usize {
