@@ -522,6 +522,12 @@ impl<W: Write> Writer<W> {
         self.lossy.push(lossy);
     }
 
+    /// What has been said to be done to tensors.
+    #[must_use]
+    pub fn lossy_tensors(&self) -> &[Lossy] {
+        &self.lossy
+    }
+
     /// Writes manifest, block table and trailer, flushes, and returns the sink.
     ///
     /// # Errors

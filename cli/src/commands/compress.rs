@@ -26,6 +26,7 @@ fn options(args: &Compress, context: &Context) -> Result<CompressOptions> {
         replace: args.force,
         verify: !args.no_verify,
         bases,
+        quantizer: None,
     })
 }
 

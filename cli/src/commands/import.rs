@@ -28,6 +28,7 @@ fn dfloat11(args: &ImportDfloat11, context: &Context) -> Result<Report> {
         replace: args.force,
         verify: !args.no_verify,
         bases: Vec::new(),
+        quantizer: None,
     };
     let (plan, originals) = checkpoint::plan_import(&args.like, &args.output)?;
     if let Some(job) = plan.jobs.iter().find(|job| is_in(&job.target, args)) {
