@@ -4,5 +4,7 @@
 //! this crate.
 
 mod matrix;
+pub mod plan;
+pub mod recipe;
 
 pub use matrix::Matrix;
