@@ -6,5 +6,6 @@
 mod matrix;
 pub mod plan;
 pub mod recipe;
+pub mod solver;
 
 pub use matrix::Matrix;
