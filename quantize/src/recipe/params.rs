@@ -103,7 +103,7 @@ pub(super) fn parse(params: &'static [Param], text: &str) -> Result<Vec<Value>> 
 
 /// Checked parameters.
 #[derive(Clone, Copy, Debug)]
-pub struct Params<'a> {
+pub(super) struct Params<'a> {
     pub(super) params: &'static [Param],
     pub(super) values: &'a [Value],
 }
