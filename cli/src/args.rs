@@ -121,7 +121,8 @@ pub(crate) enum Command {
 ///
 /// An input is a file, a folder, or the *.safetensors.index.json of a sharded checkpoint. The
 /// result is decoded and compared with the source before it appears under its name; the source
-/// stays. An interrupted run goes on where it stopped when it is started again.
+/// stays. An interrupted run goes on where it stopped when it is started again. Nothing is lost
+/// unless --recipe or --plan asks for it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -129,7 +130,9 @@ Examples:
   cmz compress model/ -o model-cmz/             a whole checkpoint, with its other files
   cmz compress model.safetensors.index.json -o out/
   cmz compress a.safetensors b.safetensors -o out/ --level max
-  cmz compress tuned.safetensors --base model.cmz")]
+  cmz compress tuned.safetensors --base model.cmz
+  cmz compress model.safetensors --recipe int4:group=128 --only '*.mlp.*.weight'
+  cmz compress model/ -o model-4bit/ --plan plan.toml")]
 pub(crate) struct Compress {
     /// Files, folders or shard indexes.
     #[arg(required = true, value_name = "INPUT")]
@@ -161,6 +164,22 @@ pub(crate) struct Compress {
     /// Do not copy the other files of a folder.
     #[arg(long)]
     pub(crate) no_aux: bool,
+    #[command(flatten)]
+    pub(crate) rounding: Rounding,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Rounding weights (docs/quantize.md)")]
+pub(crate) struct Rounding {
+    /// Round matrices by this recipe; everything else is stored exactly.
+    #[arg(long, value_name = "NAME[:PARAM=VALUE,…]", conflicts_with = "plan")]
+    pub(crate) recipe: Option<String>,
+    /// Round only tensors whose names match this pattern.
+    #[arg(long, value_name = "GLOB", requires = "recipe")]
+    pub(crate) only: Vec<String>,
+    /// Round as this plan file says.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plan: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -39,7 +39,7 @@ fn options(
 ) -> Result<CompressOptions> {
     let encode = encode_options(level, codec)?;
     let (threads, io) = (context.threads, context.open.io);
-    Ok(CompressOptions { encode, threads, io, replace, verify, bases: Vec::new() })
+    Ok(CompressOptions { encode, threads, io, replace, verify, bases: Vec::new(), quantizer: None })
 }
 
 fn quantized(method: Option<&str>, args: &ImportQuantized, context: &Context) -> Result<Report> {
