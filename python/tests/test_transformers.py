@@ -222,6 +222,24 @@ def test_the_envelope_of_a_real_model(minilm, tmp_path):
     assert torch.equal(embed(transformers.AutoModel.from_pretrained(tmp_path / "envelope"), folder), expected)
 
 
+@pytest.mark.parametrize("imports", ["import cmz, transformers", "import transformers.quantizers, cmz"])
+def test_the_envelope_needs_import_cmz_alone(minilm, tmp_path, imports):
+    folder, _ = minilm
+    cmz.transformers.export_envelope(folder, tmp_path / "envelope")
+    script = f"""
+{imports}
+import inspect, sys
+assert "cmz.transformers" not in sys.modules
+model = transformers.AutoModel.from_pretrained(sys.argv[1])
+print(type(model).__name__, model.pooler.dense.weight.double().sum().item(), len(inspect.getsource(transformers.quantizers)) > 100)
+"""
+    command = [sys.executable, "-W", "error::UserWarning", "-c", script, tmp_path / "envelope"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    expected = transformers.AutoModel.from_pretrained(folder)
+    assert done.stdout.split() == ["BertModel", str(expected.pooler.dense.weight.double().sum().item()), "True"]
+
+
 def test_the_envelope_without_this_package_is_refused(llama, tmp_path):
     """It must not come to a model of random weights."""
     plain, _ = llama

@@ -12,8 +12,6 @@ import transformers
 
 from . import _gpu
 from ._compressed import CompressedLinear, linear_weights, placeholders, replace_linears
-
-# Importing it registers what loads the envelope.
 from ._envelope import export_envelope
 from ._errors import make
 from ._files import CheckpointMapping, Path
