@@ -96,6 +96,7 @@ registry! {
         affine::SYMMETRIC | ZERO_POINT | BIAS | ZERO | RECTANGLE, since (0, 1), fast true, cuda false;
         block_scale::FP8 | MX | DIVISOR | RECTANGLE, since (0, 1), fast true, cuda false;
         byte_planes::BytePlanes, since (0, 1), fast true, cuda false;
+        codebook::SIXTEEN | BY_ROW | VECTORS | BINARY, since (0, 1), fast true, cuda false;
         plain::Plain, since (0, 1), fast true, cuda true;
         float_planes::FloatPlanes, since (0, 1), fast true, cuda true;
         float_joint::FloatJoint, since (0, 1), fast false, cuda true;

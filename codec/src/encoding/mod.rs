@@ -18,6 +18,7 @@ use crate::stream::{Level, StreamError, Width};
 pub mod affine;
 pub mod block_scale;
 pub mod byte_planes;
+pub mod codebook;
 pub mod float_joint;
 pub mod float_planes;
 mod groups;
