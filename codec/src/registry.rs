@@ -99,6 +99,7 @@ registry! {
         codebook::SIXTEEN | BY_ROW | VECTORS | BINARY, since (0, 1), fast true, cuda false;
         plain::Plain, since (0, 1), fast true, cuda true;
         float_planes::FloatPlanes, since (0, 1), fast true, cuda true;
+        sparse::REPLACE | ADD | TWO_OF_FOUR | THREE_OF_SEVEN, since (0, 1), fast true, cuda false;
         float_joint::FloatJoint, since (0, 1), fast false, cuda true;
     }
     references {

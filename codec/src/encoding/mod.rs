@@ -27,6 +27,7 @@ mod params;
 pub mod plain;
 pub mod reference;
 mod sources;
+pub mod sparse;
 #[cfg(test)]
 mod testing;
 mod versions;
