@@ -24,6 +24,7 @@ pub mod float_planes;
 mod groups;
 pub mod number;
 mod params;
+pub mod permute;
 pub mod plain;
 pub mod reference;
 mod sources;
