@@ -97,6 +97,7 @@ registry! {
         block_scale::FP8 | MX | DIVISOR | RECTANGLE, since (0, 1), fast true, cuda false;
         byte_planes::BytePlanes, since (0, 1), fast true, cuda false;
         codebook::SIXTEEN | BY_ROW | VECTORS | BINARY, since (0, 1), fast true, cuda false;
+        low_rank::SIXTEEN | ONE, since (0, 1), fast true, cuda false;
         permute::Permute, since (0, 1), fast true, cuda false;
         plain::Plain, since (0, 1), fast true, cuda true;
         float_planes::FloatPlanes, since (0, 1), fast true, cuda true;

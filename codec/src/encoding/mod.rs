@@ -22,6 +22,7 @@ pub mod codebook;
 pub mod float_joint;
 pub mod float_planes;
 mod groups;
+pub mod low_rank;
 pub mod number;
 mod params;
 pub mod permute;
