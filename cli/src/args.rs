@@ -121,7 +121,8 @@ pub(crate) enum Command {
 ///
 /// An input is a file, a folder, or the *.safetensors.index.json of a sharded checkpoint. The
 /// result is decoded and compared with the source before it appears under its name; the source
-/// stays. An interrupted run goes on where it stopped when it is started again.
+/// stays. An interrupted run goes on where it stopped when it is started again. Nothing is lost
+/// unless --recipe or --plan asks for it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -129,7 +130,9 @@ Examples:
   cmz compress model/ -o model-cmz/             a whole checkpoint, with its other files
   cmz compress model.safetensors.index.json -o out/
   cmz compress a.safetensors b.safetensors -o out/ --level max
-  cmz compress tuned.safetensors --base model.cmz")]
+  cmz compress tuned.safetensors --base model.cmz
+  cmz compress model.safetensors --recipe int4:group=128 --only '*.mlp.*.weight'
+  cmz compress model/ -o model-4bit/ --plan plan.toml")]
 pub(crate) struct Compress {
     /// Files, folders or shard indexes.
     #[arg(required = true, value_name = "INPUT")]
@@ -161,6 +164,22 @@ pub(crate) struct Compress {
     /// Do not copy the other files of a folder.
     #[arg(long)]
     pub(crate) no_aux: bool,
+    #[command(flatten)]
+    pub(crate) rounding: Rounding,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Rounding weights (docs/quantize.md)")]
+pub(crate) struct Rounding {
+    /// Round matrices by this recipe; everything else is stored exactly.
+    #[arg(long, value_name = "NAME[:PARAM=VALUE,…]", conflicts_with = "plan")]
+    pub(crate) recipe: Option<String>,
+    /// Round only tensors whose names match this pattern.
+    #[arg(long, value_name = "GLOB", requires = "recipe")]
+    pub(crate) only: Vec<String>,
+    /// Round as this plan file says.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plan: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -224,7 +243,7 @@ pub(crate) struct Inspect {
     /// Files or folders.
     #[arg(required_unless_present = "codecs", value_name = "INPUT")]
     pub(crate) inputs: Vec<PathBuf>,
-    /// List the tensors.
+    /// List the tensors, and the views that come from them.
     #[arg(long)]
     pub(crate) tensors: bool,
     /// List the tensors in this order: by name, or the largest value first.
@@ -240,7 +259,7 @@ pub(crate) struct Inspect {
     /// weight, and what more is stored. Everything is decoded for it.
     #[arg(long)]
     pub(crate) entropy: bool,
-    /// List the stream codecs and encodings that this cmz knows.
+    /// List the stream codecs, encodings and layouts of views that this cmz knows.
     #[arg(long)]
     pub(crate) codecs: bool,
 }
@@ -282,7 +301,7 @@ pub(crate) struct Verify {
     pub(crate) device: DeviceArg,
 }
 
-/// Write one tensor, or rows of it, as .npy or raw bytes.
+/// Write one tensor or view, or rows of it, as .npy or raw bytes.
 ///
 /// Only the blocks that hold the rows are read and decoded. Element types that NumPy lacks are
 /// written as unsigned integers of the same width (BF16 as u2) or as bytes.
@@ -296,7 +315,7 @@ pub(crate) struct Extract {
     /// File or folder.
     #[arg(value_name = "INPUT")]
     pub(crate) input: PathBuf,
-    /// Tensor, or rows of it: `NAME` or `NAME[a:b]`.
+    /// Tensor or view, or rows of it: `NAME` or `NAME[a:b]`.
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
     /// Rows a to b - 1 of the first dimension; either may be left out.
@@ -343,13 +362,16 @@ pub(crate) struct Recover {
     pub(crate) force: bool,
 }
 
-/// Make .cmz files of a checkpoint that another program has compressed.
+/// Make .cmz files of a checkpoint that another program has compressed or quantized.
 ///
-/// The weights come back bit for bit, under their original names; the checkpoint stays.
+/// Compressed weights come back bit for bit, under their original names. Quantized ones stay what
+/// they are, file by file, byte for byte; the .cmz files also say what weights they stand for, which
+/// `cmz extract` computes. The checkpoint stays.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Example:
-  cmz import dfloat11 model-DF11/ --like model/ -o model-cmz/")]
+Examples:
+  cmz import dfloat11 model-DF11/ --like model/ -o model-cmz/
+  cmz import auto model-GPTQ/ -o model-cmz/")]
 pub(crate) struct Import {
     #[command(subcommand)]
     pub(crate) kind: ImportKind,
@@ -358,6 +380,53 @@ pub(crate) struct Import {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImportKind {
     Dfloat11(ImportDfloat11),
+    /// Import a quantized checkpoint, by whatever program its configuration names.
+    Auto(ImportQuantized),
+    /// Import a checkpoint of AWQ (GEMM kernels).
+    Awq(ImportQuantized),
+    /// Import a checkpoint of bitsandbytes: NF4, FP4 or LLM.int8.
+    Bitsandbytes(ImportQuantized),
+    /// Import a checkpoint of compressed-tensors: integers, FP8, NVFP4 or MXFP4.
+    CompressedTensors(ImportQuantized),
+    /// Import an FP8 checkpoint, as those of DeepSeek.
+    Fp8(ImportQuantized),
+    /// Import a checkpoint of GPTQ, version 1 or 2.
+    Gptq(ImportQuantized),
+    /// Import a checkpoint of ModelOpt: FP8 or NVFP4.
+    Modelopt(ImportQuantized),
+    /// Import an MXFP4 checkpoint, as gpt-oss.
+    Mxfp4(ImportQuantized),
+    /// Import a checkpoint of SpQR's inference library.
+    Spqr(ImportQuantized),
+}
+
+/// What every import of a quantized checkpoint is told.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cmz import auto model-GPTQ/ -o model-cmz/
+  cmz inspect model-cmz/ --tensors                                          lists the weights as views
+  cmz extract model-cmz/ model.layers.0.mlp.down_proj.weight                computes them
+  cmz decompress model-cmz/ -o back/                                        restores the quantized files")]
+pub(crate) struct ImportQuantized {
+    /// Folder of the checkpoint, its one safetensors file, or its *.safetensors.index.json.
+    #[arg(value_name = "INPUT")]
+    pub(crate) input: PathBuf,
+    /// File to write, or folder to write into.
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) output: PathBuf,
+    /// Replace what is there.
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Fast: decodes at the speed of memory. Max: the smallest files.
+    #[arg(long, default_value = "fast")]
+    pub(crate) level: LevelArg,
+    /// Use this stream codec wherever possible (`cmz inspect --codecs` lists them).
+    #[arg(long, value_name = "NAME")]
+    pub(crate) codec: Option<String>,
+    /// Do not decode and compare the result.
+    #[arg(long)]
+    pub(crate) no_verify: bool,
 }
 
 /// Import a DFloat11 checkpoint (versions 0.2 to 0.5).

@@ -7,6 +7,7 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize as DeriveDeserialize, Serialize};
 
 use crate::limits::{MAX_BLOCK_LEN, MAX_DEPTH, MAX_RANK, MAX_STREAMS};
+use crate::view::{self, View};
 use crate::{Code, Dtype, Error, Escaped, Limits, Result, bytes};
 
 /// What a `.cmz` file holds.
@@ -23,6 +24,26 @@ pub struct Manifest {
     /// The tensors, in the order of their descriptor blocks.
     #[serde(deserialize_with = "objects")]
     pub tensors: Vec<Tensor>,
+    /// Tensors that come from those of the file by arithmetic.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "objects")]
+    pub views: Vec<View>,
+    /// What was done to the tensors that are not what the writer was given, in the same order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "objects")]
+    pub lossy: Vec<Lossy>,
+}
+
+/// A tensor that a writer has rounded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, DeriveDeserialize)]
+pub struct Lossy {
+    /// Its name.
+    pub tensor: String,
+    /// What was done to it, for people: a recipe with its parameters.
+    pub recipe: String,
+    /// Root of the mean squared error over that of the mean square of the elements, in parts per billion.
+    pub error_ppb: u64,
+    /// The same of the layer's outputs, over the inputs that were measured.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_integer")]
+    pub output_error_ppb: Option<u64>,
 }
 
 /// The file that the tensors came from.
@@ -101,6 +122,10 @@ fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Re
 
 fn some_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     object(deserializer).map(Some)
+}
+
+fn some_integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    u64::deserialize(deserializer).map(Some)
 }
 
 fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
@@ -202,7 +227,7 @@ impl<'de> Deserialize<'de> for UniqueValue {
 }
 
 /// Reads the parameters of an encoding and refuses a key that occurs twice, at any depth.
-fn unique_params<'de, D: Deserializer<'de>>(
+pub(crate) fn unique_params<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<serde_json::Map<String, serde_json::Value>, D::Error> {
     let map: BTreeMap<String, UniqueValue> = unique_map(deserializer)?;
@@ -222,7 +247,24 @@ impl Manifest {
         for tensor in &manifest.tensors {
             tensor.check(limits).map_err(|e| e.in_tensor(&tensor.name))?;
         }
+        view::check(&manifest.views, limits)?;
+        manifest.check_lossy()?;
         Ok(manifest)
+    }
+
+    /// Checks that the lossy tensors are tensors, in their order, each once.
+    pub(crate) fn check_lossy(&self) -> Result<()> {
+        let mut tensors = self.tensors.iter();
+        for lossy in &self.lossy {
+            if !tensors.any(|tensor| tensor.name == lossy.tensor) {
+                let why = "lossy names what is no tensor, or not in the order of the tensors";
+                return Err(malformed(why).in_tensor(&lossy.tensor));
+            }
+            if lossy.recipe.is_empty() {
+                return Err(malformed("lossy without a recipe").in_tensor(&lossy.tensor));
+            }
+        }
+        Ok(())
     }
 
     /// The manifest as JSON. The same manifest always gives the same bytes.
@@ -243,8 +285,21 @@ fn bad_json(what: &str, error: &serde_json::Error) -> Error {
     malformed(format!("{what}: line {}, column {}: {}", error.line(), error.column(), Escaped(&message)))
 }
 
-fn malformed(why: impl Into<String>) -> Error {
+pub(crate) fn malformed(why: impl Into<String>) -> Error {
     Error::new(Code::Malformed, why)
+}
+
+/// Number of elements of a tensor of this shape.
+pub(crate) fn elements_of(shape: &[u64]) -> Result<u64> {
+    // A zero makes the product zero whatever the other factors are.
+    if shape.contains(&0) {
+        return Ok(0);
+    }
+    shape
+        .iter()
+        .try_fold(1u64, |product, &dim| product.checked_mul(dim))
+        .filter(|&n| n < 1 << 63)
+        .ok_or_else(|| malformed(format!("the product of the shape {shape:?} overflows")))
 }
 
 impl Tensor {
@@ -282,15 +337,7 @@ impl Tensor {
     /// # Errors
     /// [`Code::Malformed`] if the product of the shape does not fit 63 bits.
     pub fn elements(&self) -> Result<u64> {
-        // A zero makes the product zero whatever the other factors are.
-        if self.shape.contains(&0) {
-            return Ok(0);
-        }
-        self.shape
-            .iter()
-            .try_fold(1u64, |product, &dim| product.checked_mul(dim))
-            .filter(|&n| n < 1 << 63)
-            .ok_or_else(|| malformed(format!("the product of the shape {:?} overflows", self.shape)))
+        elements_of(&self.shape)
     }
 
     /// Length of the decoded tensor in bytes; `None` if the element type is unknown.

@@ -4,6 +4,8 @@
 //! this crate.
 
 mod matrix;
+pub mod plan;
+pub mod recipe;
 pub mod solver;
 mod ternary;
 

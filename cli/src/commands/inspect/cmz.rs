@@ -4,17 +4,25 @@ use std::path::Path;
 
 use cmz_codec::encoding::reference::Reference;
 use cmz_codec::{Archive, Result, registry};
-use cmz_format::{Component, Encoding, Escaped, VERSION};
+use cmz_format::{Component, Encoding, Escaped, VERSION, View};
 use serde_json::{Value, json};
 
 use super::table::{self, Row};
-use super::{Measured, Shown, Totals};
+use super::{Measured, Shown, Totals, decimal};
 use crate::args::Inspect;
+use crate::lossy;
 use crate::text::{self, count, path, size};
 
 pub(super) fn show(archive: &Archive, file: &Path, args: &Inspect, threads: usize) -> Result<Shown> {
     let index = archive.index();
     let mut rows: Vec<Row> = (0..archive.tensors().len()).map(|tensor| row(archive, tensor)).collect();
+    // Both are in the order of the tensors.
+    let mut unlisted = rows.iter_mut();
+    for lossy in &index.manifest().lossy {
+        if let Some(row) = unlisted.find(|row| row.name == lossy.tensor) {
+            row.lossy = Some(lossy.clone());
+        }
+    }
     if args.entropy {
         measure(archive, &mut rows, threads)?;
     }
@@ -33,6 +41,11 @@ pub(super) fn show(archive: &Archive, file: &Path, args: &Inspect, threads: usiz
         let dtype = Escaped(dtype).to_string();
         text.push_str(&format!("  {dtype:<15}  {}, {}\n", count(*tensors, "tensor"), size(*bytes)));
     }
+    let lossy = &index.manifest().lossy;
+    if let Some(rounded) = lossy::summary(lossy) {
+        let bpw = decimal(rounded_bits(&rows), 3);
+        text.push_str(&format!("  lossy            {rounded}, at {bpw} bits per weight\n"));
+    }
     text.push_str(&identity(archive));
     let mut json = json!({
         "file": file.to_string_lossy(),
@@ -42,15 +55,24 @@ pub(super) fn show(archive: &Archive, file: &Path, args: &Inspect, threads: usiz
         "root": hex(index.root()),
         "source": archive.source().ok().map(|s| json!({"kind": s.kind, "len": s.len, "sha256": s.sha256})),
         "bases": archive.bases().iter().map(|base| json!({"root": base.root, "source_sha256": base.sha256})).collect::<Vec<_>>(),
+        "lossy": lossy.iter().map(lossy::json).collect::<Vec<_>>(),
+        "lossy_bits_per_weight": rounded_bits(&rows),
         "metadata": index.manifest().metadata,
         "dtypes": dtypes.iter().map(|(dtype, n, bytes)| json!({"dtype": dtype, "tensors": n, "bytes": bytes})).collect::<Vec<_>>(),
         "totals": totals.json(),
     });
+    if !archive.views().is_empty() {
+        json["views"] = archive.views().iter().map(|view| view_json(archive, view)).collect();
+    }
     if table::wanted(args) {
         let listed = table::select(rows, args);
         text.push('\n');
         text.push_str(&table::text(&listed));
         json["tensors"] = listed.iter().map(Row::json).collect();
+        if !archive.views().is_empty() {
+            text.push('\n');
+            text.push_str(&views(archive));
+        }
         if args.blocks {
             let (blocks_text, blocks_json) = blocks(archive, &listed)?;
             text.push('\n');
@@ -60,6 +82,14 @@ pub(super) fn show(archive: &Archive, file: &Path, args: &Inspect, threads: usiz
     }
     text.push('\n');
     Ok(Shown { text, json, totals })
+}
+
+/// What the rounded tensors take, in bits per weight.
+fn rounded_bits(rows: &[Row]) -> Option<f64> {
+    let rounded = || rows.iter().filter(|row| row.lossy.is_some());
+    let elements: u64 = rounded().map(|row| row.elements).sum();
+    let stored: u64 = rounded().map(|row| row.stored_len).sum();
+    (elements > 0).then(|| stored as f64 * 8.0 / elements as f64)
 }
 
 fn identity(archive: &Archive) -> String {
@@ -75,6 +105,9 @@ fn identity(archive: &Archive) -> String {
     for base in archive.bases() {
         let source = base.sha256.as_deref().unwrap_or("-");
         text.push_str(&format!("  needs base       {}, made from sha256 {source}\n", base.root));
+    }
+    if !archive.views().is_empty() {
+        text.push_str(&format!("  views            {}\n", count(archive.views().len() as u64, "view")));
     }
     for (key, value) in &manifest.metadata {
         text.push_str(&format!("  metadata         {} = {}\n", Escaped(key), Escaped(value)));
@@ -100,6 +133,7 @@ fn row(archive: &Archive, number: usize) -> Row {
         encoding: encoding(&tensor.encoding),
         blocks: records.len(),
         entropy: None,
+        lossy: None,
     }
 }
 
@@ -134,6 +168,38 @@ fn encoding(encoding: &Encoding) -> String {
     };
     let components: Vec<_> = reference.into_iter().chain(encoding.components.iter().map(component)).collect();
     format!("{}{params}({})", encoding.name, components.join(" "))
+}
+
+/// What the tensors stand for.
+fn views(archive: &Archive) -> String {
+    let row = |view: &View| {
+        let params = view.params.iter().map(|(key, value)| match value {
+            Value::String(text) => format!("{key}={}", Escaped(text)),
+            other => format!("{key}={other}"),
+        });
+        let shape: Vec<_> = view.shape.iter().map(u64::to_string).collect();
+        vec![
+            Escaped(&view.name).to_string(),
+            Escaped(&view.dtype).to_string(),
+            shape.join("x"),
+            format!("{}[{}]", Escaped(&view.layout), params.collect::<Vec<_>>().join(" ")),
+            if archive.check_view(&view.name).is_ok() { "yes" } else { "no" }.to_owned(),
+        ]
+    };
+    let rows: Vec<_> = archive.views().iter().map(row).collect();
+    text::table(&["view", "dtype", "shape", "layout", "readable"], &[], &rows)
+}
+
+fn view_json(archive: &Archive, view: &View) -> Value {
+    json!({
+        "name": view.name,
+        "dtype": view.dtype,
+        "shape": view.shape,
+        "layout": view.layout,
+        "params": view.params,
+        "parts": view.parts,
+        "readable": archive.check_view(&view.name).is_ok(),
+    })
 }
 
 /// The data blocks of tensors, with the codecs that they really use.
