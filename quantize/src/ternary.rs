@@ -76,7 +76,7 @@ mod tests {
     /// What is stored of a block's rows decodes to what the solver chose, and is below one bit a weight.
     #[test]
     fn blocks_decode_to_what_was_chosen() {
-        let (rows, columns) = (48, 1024);
+        let (rows, columns) = (48, 256);
         let weights = weights(rows, columns, 9);
         let solved = ternary(&weights, &correlated(columns, 2), 2).unwrap();
         let stream = |name| StoredComponent::Stream(vec![stream_by_name(name).unwrap()]);

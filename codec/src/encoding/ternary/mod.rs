@@ -1,18 +1,16 @@
 //! `ternary`: weights that are 0 or one of two numbers of their group. See `SPEC.md` in this folder.
 
-use cmz_format::Dtype;
-use half::{bf16, f16};
+use cmz_format::Result;
 use serde_json::{Map, Value};
 
-use self::groups::Groups;
-use super::groups::MAX_GROUP;
-use super::params::Params;
-use super::{Array, Component, Components, Element, Encoding};
+use super::groups::{Grid, MAX_GROUP};
+use super::number::Float;
+use super::params::{Params, entries};
+use super::{Array, Component, Components, Encoding};
 use crate::stream::{StreamError, Width};
 
 mod decode;
 mod encode;
-mod groups;
 #[cfg(test)]
 mod tests;
 
@@ -28,14 +26,6 @@ pub static BY_ROW: Ternary = Ternary::new(1, MAX_GROUP);
 /// Groups of three rows and 16 columns.
 pub static GROUPED: Ternary = Ternary::new(3, 16);
 
-/// A type of the elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Float {
-    F16,
-    BF16,
-    F32,
-}
-
 impl Ternary {
     /// In groups of `rows` rows and `columns` columns. A group has no more columns than the row it is in.
     ///
@@ -48,9 +38,11 @@ impl Ternary {
         Self { group: [rows, columns] }
     }
 
-    fn groups(self, array: Array) -> Option<Groups> {
-        let len = Float::of(array.element)?.len();
-        array.byte_len.is_multiple_of(len).then(|| Groups::new(array.byte_len / len, array.row, self.group))
+    /// The elements' type and groups; `None` if this is no array of them.
+    fn grid(self, array: Array) -> Option<(Float, Grid)> {
+        let element = Float::of(array.element)?;
+        let grid = || Grid::new(self.group, array.byte_len / element.len(), array.row);
+        array.byte_len.is_multiple_of(element.len()).then(|| (element, grid()))
     }
 }
 
@@ -60,10 +52,10 @@ impl Encoding for Ternary {
     }
 
     fn params(&self) -> Map<String, Value> {
-        [("group".to_owned(), self.group.to_vec().into())].into_iter().collect()
+        entries([("group", self.group.to_vec().into())])
     }
 
-    fn with_params(&self, params: &Map<String, Value>) -> cmz_format::Result<Option<Box<dyn Encoding>>> {
+    fn with_params(&self, params: &Map<String, Value>) -> Result<Option<Box<dyn Encoding>>> {
         let params = Params::new(self.name(), &["group"], params)?;
         Ok(Some(Box::new(Self { group: params.group()? })))
     }
@@ -73,53 +65,22 @@ impl Encoding for Ternary {
     }
 
     fn components(&self, array: Array) -> Option<Components> {
-        let groups = self.groups(array)?.count();
-        let elements = array.byte_len / Float::of(array.element)?.len();
-        let numbers = Array::vector(Element::Dtype(Dtype::BF16), groups * 2);
-        let symbols = Array::of_symbols(Width::new(2), elements);
+        let (element, grid) = self.grid(array)?;
+        let symbols = Array::of_symbols(Width::new(2), array.byte_len / element.len()).in_rows(array.row);
+        let numbers = grid.floats(Float::BF16);
         let components = [("symbols", symbols), ("minima", numbers), ("maxima", numbers)];
         Some(components.map(|(name, array)| Component { name, array }).into_iter().collect())
     }
 
     fn split(&self, array: Array, data: &[u8], components: &mut [&mut [u8]]) {
-        let float = Float::of(array.element).expect("components() has a rule for this array");
-        let groups = self.groups(array).expect("components() has a rule for this array");
+        let (element, grid) = self.grid(array).expect("components() has a rule for this array");
         let [symbols, minima, maxima] = components else { unreachable!("components() gave this array three") };
-        encode::split(float, groups, data, symbols, [minima, maxima]);
+        encode::split(element, grid, data, symbols, [minima, maxima]);
     }
 
     fn join(&self, array: Array, components: &[&[u8]], data: &mut [u8]) -> Result<(), StreamError> {
-        let float = Float::of(array.element).expect("components() has a rule for this array");
-        let groups = self.groups(array).expect("components() has a rule for this array");
+        let (element, grid) = self.grid(array).ok_or(StreamError::Length)?;
         let [symbols, minima, maxima] = *components else { unreachable!("components() gave this array three") };
-        decode::join(float, groups, symbols, [minima, maxima], data)
-    }
-}
-
-impl Float {
-    fn of(element: Element) -> Option<Self> {
-        match element {
-            Element::Dtype(Dtype::F16) => Some(Self::F16),
-            Element::Dtype(Dtype::BF16) => Some(Self::BF16),
-            Element::Dtype(Dtype::F32) => Some(Self::F32),
-            _ => None,
-        }
-    }
-
-    /// Bytes of a number.
-    const fn len(self) -> usize {
-        match self {
-            Self::F16 | Self::BF16 => 2,
-            Self::F32 => 4,
-        }
-    }
-
-    /// Element `i` of `data`.
-    fn get(self, data: &[u8], i: usize) -> f32 {
-        match self {
-            Self::F16 => f16::from_le_bytes(data.as_chunks().0[i]).to_f32(),
-            Self::BF16 => bf16::from_le_bytes(data.as_chunks().0[i]).to_f32(),
-            Self::F32 => f32::from_le_bytes(data.as_chunks().0[i]),
-        }
+        decode::join(element, grid, symbols, [minima, maxima], data)
     }
 }
