@@ -207,7 +207,7 @@ enum Kind {
     Spqr(f64),
 }
 
-/// A third kind of each width has as many bits as SpQR with its outliers, or a few more.
+/// The groups of 28 and of 24 have as many bits as SpQR with its outliers, or a few more.
 const METHODS: &[Method] = &[
     Method { name: "round to nearest, 4 bits, groups of 32", bits: 4, kind: Kind::Nearest(32) },
     Method { name: "round to nearest, 4 bits, groups of 28", bits: 4, kind: Kind::Nearest(28) },
@@ -220,13 +220,13 @@ const METHODS: &[Method] = &[
     Method { name: "GPTQ, 3 bits, groups of 32", bits: 3, kind: Kind::Gptq(32) },
     Method { name: "GPTQ, 3 bits, groups of 24", bits: 3, kind: Kind::Gptq(24) },
     Method { name: "SpQR, 3 bits", bits: 3, kind: Kind::Spqr(0.0) },
-    Method { name: "SpQR, 3 bits, 0.7 % outliers", bits: 3, kind: Kind::Spqr(0.007) },
+    Method { name: "SpQR, 3 bits, 0.6 % outliers", bits: 3, kind: Kind::Spqr(0.006) },
 ];
 
 impl Method {
     fn file_name(&self) -> String {
         let name: String = self.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        name.to_lowercase().replace("--", "-")
+        name.to_lowercase().split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
     }
 
     /// The weights that a layer's codes decode to, and bits of a weight.
@@ -237,7 +237,7 @@ impl Method {
             _ => layer.statistics.clone(),
         };
         let statistics = statistics.unwrap_or_else(|| Statistics::identity(columns));
-        let solver = Solver::new(&statistics, SolverOptions { threads, order: Order::Activation, damping: DAMPING })?;
+        let solver = Solver::new(&statistics, SolverOptions { threads, order: Order::Activation, damping: 0.01 })?;
         match self.kind {
             Kind::Nearest(group) | Kind::Gptq(group) => {
                 let grid = Affine::new(self.bits);
@@ -257,8 +257,6 @@ impl Method {
     }
 }
 
-const DAMPING: f64 = 0.01;
-
 struct Measured {
     method: &'static Method,
     bits: f64,
@@ -272,7 +270,8 @@ struct Measured {
 impl std::fmt::Display for Measured {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { method: Method { name, .. }, bits, output, worst, held_out, weight, seconds } = self;
-        write!(f, "| {name} | {bits:.3} | {output:.6} | {worst:.6} | {held_out:.6} | {weight:.4} | {seconds:.1} |")
+        let held_out = if held_out.is_nan() { "–".to_owned() } else { format!("{held_out:.6}") };
+        write!(f, "| {name} | {bits:.3} | {output:.6} | {worst:.6} | {held_out} | {weight:.4} | {seconds:.1} |")
     }
 }
 
