@@ -10,5 +10,6 @@ mod folder;
 mod gpu;
 mod import;
 mod interrupt;
+mod quantized;
 mod show;
 mod usage;

@@ -13,3 +13,4 @@ mod scale;
 mod sources;
 mod stopped;
 mod ternary;
+mod views;
