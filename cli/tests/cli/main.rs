@@ -10,5 +10,6 @@ mod folder;
 mod gpu;
 mod import;
 mod interrupt;
+mod lossy;
 mod show;
 mod usage;

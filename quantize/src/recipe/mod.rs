@@ -7,6 +7,7 @@ use cmz_codec::array::Parts;
 use cmz_format::{Code, Dtype, Encoding, Error, Result};
 
 use crate::Matrix;
+use crate::solver::Statistics;
 
 mod int;
 mod params;
@@ -67,6 +68,8 @@ pub struct Task<'a> {
     pub weights: &'a Matrix,
     /// Rows of each block but the last: a multiple of [`Method::unit_rows`].
     pub block_rows: usize,
+    /// What is known of the layer's inputs.
+    pub statistics: Option<&'a Statistics>,
     /// Threads to work on. The result does not depend on it.
     pub threads: usize,
 }
@@ -82,6 +85,11 @@ pub trait Method: fmt::Debug + Send + Sync {
     /// Rows that belong together: a block has a multiple of them.
     fn unit_rows(&self) -> usize {
         1
+    }
+
+    /// Whether [`Task::statistics`] are needed.
+    fn needs_statistics(&self) -> bool {
+        false
     }
 
     /// Components of each block.
