@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
-use cmz_format::{Code, Error, Header as CmzHeader, Lossy, Plan, PlannedSegment, Result, Source, VERSION};
+use cmz_format::{Code, Error, Header as CmzHeader, Lossy, Plan, PlannedSegment, Result, Source, VERSION, View};
 use sha2::{Digest, Sha256};
 
 use super::blocks::Conversion;
@@ -74,8 +74,22 @@ pub fn compress(
     options: &CompressOptions,
     progress: &dyn Progress,
 ) -> Result<Compressed> {
+    compress_with_views(source_path, target_path, &[], options, progress)
+}
+
+/// As [`compress`], for a file of which is known what weights its tensors stand for.
+///
+/// # Errors
+/// As [`compress`], or [`Code::InvalidArgument`] for views that the file's tensors do not allow.
+pub fn compress_with_views(
+    source_path: &Path,
+    target_path: &Path,
+    views: &[View],
+    options: &CompressOptions,
+    progress: &dyn Progress,
+) -> Result<Compressed> {
     let source = io::open(source_path, options.io.for_one_pass())?;
-    compress_named(&*source, |e| e.in_file(source_path), target_path, options, progress)
+    compress_named(&*source, |e| e.in_file(source_path), target_path, views, options, progress)
 }
 
 /// Compresses a safetensors file that need not lie on a disk: `source` is read several times,
@@ -89,7 +103,7 @@ pub fn compress_source(
     options: &CompressOptions,
     progress: &dyn Progress,
 ) -> Result<Compressed> {
-    compress_named(source, |e| e, target_path, options, progress)
+    compress_named(source, |e| e, target_path, &[], options, progress)
 }
 
 /// `in_source` adds the source's name to an error.
@@ -97,6 +111,7 @@ fn compress_named(
     source: &dyn ReadAt,
     in_source: impl Fn(Error) -> Error + Copy,
     target_path: &Path,
+    views: &[View],
     options: &CompressOptions,
     progress: &dyn Progress,
 ) -> Result<Compressed> {
@@ -105,7 +120,7 @@ fn compress_named(
     let mut target = Target::open(target_path, options.replace)?;
     progress.begin(Phase::Compressing, source.byte_len());
     let conversion = Conversion { source, layout: &layout, stored: &layout.stored()?, options, progress };
-    let (writer, resumed_blocks, sha256) = thread::scope(|scope| {
+    let (mut writer, resumed_blocks, sha256) = thread::scope(|scope| {
         let (rounded, to_hash) = mpsc::sync_channel(ROUNDED_AHEAD);
         let digest = scope.spawn(|| sha256_of_result(source, &layout, to_hash, &Silent(progress)));
         let mut writer = conversion.open_writer(&mut target, &cmz_header, &rounded)?;
@@ -120,6 +135,7 @@ fn compress_named(
     let manifest_source = Source { kind: "safetensors".to_owned(), len: source.byte_len(), sha256: sha256.clone() };
     let Layout { header, .. } = &layout;
     let metadata = header.metadata.clone();
+    writer.set_views(views.to_vec());
     writer.finish(GENERATOR, Some(manifest_source), metadata).map_err(|e| e.in_file(target.partial()))?;
     let len = target.file().metadata().map_err(|e| Error::io("cannot get the file's size", e))?.len();
     if options.verify {

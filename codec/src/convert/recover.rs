@@ -6,7 +6,7 @@ use std::path::Path;
 
 use cmz_format::{
     BlockHeader, BlockKind, Code, EncodedBlock, Error, HEADER_LEN, Header, Limits, Lossy, Manifest, Plan,
-    PlannedSegment, Result, Source, Tensor, Writer, unpack_section,
+    PlannedSegment, Result, Source, Tensor, View, Writer, unpack_section,
 };
 
 use super::scan::{FoundBlock, blocks_of_index, read_payload, scan};
@@ -74,6 +74,8 @@ struct Found {
     lost: Vec<Lost>,
     metadata: BTreeMap<String, String>,
     source: Option<Source>,
+    /// Those whose parts are whole.
+    views: Vec<View>,
     /// What the manifest said of those tensors that are whole.
     lossy: Vec<Lossy>,
 }
@@ -223,14 +225,18 @@ impl Assembly {
         );
         let whole = self.lost.is_empty() && self.literals_whole;
         let len: u64 = self.pieces.iter().map(|piece| self.piece_len(piece)).sum();
-        let (source, metadata, mut lossy) = match (manifest, header) {
-            (Some(manifest), _) => {
-                (manifest.source.filter(|s| whole && s.len == len), manifest.metadata, manifest.lossy)
+        let (source, metadata, mut views, mut lossy) = match (manifest, header) {
+            (Some(Manifest { source, metadata, views, lossy, .. }), _) => {
+                (source.filter(|s| whole && s.len == len), metadata, views, lossy)
             }
-            (None, header) => (None, header.map(|h| h.metadata).unwrap_or_default(), Vec::new()),
+            (None, header) => (None, header.map(|h| h.metadata).unwrap_or_default(), Vec::new(), Vec::new()),
         };
+        let mut names = self.saved.clone();
+        views.retain(|view| {
+            view.parts.values().all(|part| self.saved.contains(part)) && names.insert(view.name.clone())
+        });
         lossy.retain(|lossy| self.saved.contains(&lossy.tensor));
-        Found { pieces: self.pieces, tensors: self.tensors, lost: self.lost, metadata, source, lossy }
+        Found { pieces: self.pieces, tensors: self.tensors, lost: self.lost, metadata, source, views, lossy }
     }
 
     fn piece_len(&self, piece: &Piece) -> u64 {
@@ -264,6 +270,7 @@ fn write(file: &dyn ReadAt, found: &Found, target: &mut Target) -> Result<()> {
             Piece::Tensor(number) => copy_tensor(file, &found.tensors[*number], &mut writer)?,
         }
     }
+    writer.set_views(found.views.clone());
     found.lossy.iter().for_each(|lossy| writer.lossy(lossy.clone()));
     writer.finish(super::GENERATOR, found.source.clone(), found.metadata.clone()).map(drop)
 }

@@ -1,6 +1,7 @@
 """A model loader for vLLM: `vllm serve FOLDER --load-format cmz`. vLLM finds `register` by the entry point `vllm.general_plugins`.
 
-Tensors are decoded on the CPU; vLLM moves each to its device, and takes the parts of it that a rank needs.
+Tensors are decoded on torch's current CUDA device, which vLLM has made that of its rank, or without one on the CPU; vLLM takes the parts of
+each that a rank needs.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def register() -> None:
         def load_weights(self, model: Any, model_config: Any) -> None:
             from .torch import iter_tensors
 
-            model.load_weights(iter_tensors(_folder(model_config)))
+            model.load_weights(iter_tensors(_folder(model_config), device="auto"))
 
     _registered = True
 
