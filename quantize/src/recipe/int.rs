@@ -4,8 +4,8 @@ use cmz_codec::array::Parts;
 use cmz_format::{Component, Encoding, Result};
 
 use super::rounding::{Choosing, DAMPING, ORDER, SOLVER, round};
-use super::streams::{Float, encoded, floats, symbols};
-use super::{Entry, Kind, Method, Param, Shape, Task};
+use super::streams::{Float, encoded, floats, group, row_share, symbols};
+use super::{Entry, Kind, Method, Param, Shape, Task, group_param};
 use crate::solver::Grid;
 
 /// The recipe.
@@ -14,12 +14,7 @@ pub(super) const ENTRY: Entry = Entry {
     bits: Some(2..=8),
     about: "integers with a scale for each group",
     params: &[
-        Param {
-            name: "group",
-            default: "128",
-            kind: Kind::Integer(0, 1 << 24),
-            about: "weights of a row that share a scale; 0 for whole rows",
-        },
+        group_param("128"),
         Param {
             name: "form",
             default: "symmetric",
@@ -96,7 +91,7 @@ impl Int {
     }
 
     fn columns(&self, shape: Shape) -> usize {
-        if self.group == 0 { shape.columns } else { (self.group as usize).min(shape.columns) }
+        row_share(self.group, shape)
     }
 
     /// The group that reaches `share` of the way to the outermost weights.
@@ -173,8 +168,9 @@ impl Method for Int {
             [
                 ("bits", self.bits.into()),
                 ("form", form.into()),
-                ("group", self.columns(shape).into()),
+                ("group", group(1, self.columns(shape))),
                 ("scale", self.scale.dtype().name().into()),
+                ("arithmetic", "F32".into()),
             ],
             [("codes", symbols()), ("scales", floats(self.scale.dtype()))],
         );

@@ -9,10 +9,16 @@ use cmz_format::{Code, Dtype, Encoding, Error, Result};
 use crate::Matrix;
 use crate::solver::Statistics;
 
+mod bcq;
+mod fp8;
 mod int;
+mod kmeans;
 mod params;
 mod rounding;
+mod small;
+mod spqr;
 mod streams;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -35,7 +41,18 @@ pub struct Entry {
 }
 
 /// All recipes.
-pub static RECIPES: &[Entry] = &[int::ENTRY];
+pub static RECIPES: &[Entry] =
+    &[int::ENTRY, table::NF4, table::MXFP4, table::NVFP4, fp8::ENTRY, kmeans::ENTRY, bcq::ENTRY, spqr::ENTRY];
+
+/// The parameter of recipes with groups in rows.
+const fn group_param(default: &'static str) -> Param {
+    Param {
+        name: "group",
+        default,
+        kind: Kind::Integer(0, 1 << 24),
+        about: "weights of a row that share a scale; 0 for whole rows, whose last group may be shorter",
+    }
+}
 
 impl Entry {
     /// The names of its recipes, for people.

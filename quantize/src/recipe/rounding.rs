@@ -5,7 +5,7 @@ use cmz_format::Result;
 
 use super::params::Params;
 use super::{Kind, Param, Task, invalid};
-use crate::solver::{Fit, Grid, Order, Solver, SolverOptions};
+use crate::solver::{Fit, Grid, Order, Solver, SolverOptions, Statistics};
 
 /// How codes are chosen: the parameters of all recipes with a [`Grid`].
 pub(super) const SOLVER: Param = Param {
@@ -58,10 +58,9 @@ pub(super) fn order(params: &Params<'_>) -> Order {
     if params.word("order") == "activation" { Order::Activation } else { Order::Stored }
 }
 
-/// A solver for the statistics of a task.
-pub(super) fn solver(task: Task<'_>, order: Order, damping: f64) -> Result<Solver> {
-    let statistics = task.statistics.ok_or_else(|| invalid("this recipe needs statistics", None))?;
-    Solver::new(statistics, SolverOptions { damping, order, threads: task.threads })
+/// A solver for statistics.
+pub(super) fn solver_of(statistics: &Statistics, threads: usize, order: Order, damping: f64) -> Result<Solver> {
+    Solver::new(statistics, SolverOptions { damping, order, threads: threads.max(1) })
 }
 
 /// Some rows on a grid.
@@ -82,7 +81,8 @@ pub(super) fn round<G: Grid>(
     let Choosing::Gptq { order, damping } = choosing else { return nearest(task, grid, columns) };
     // Groups that follow the order of solving would have to be stored in it.
     let fit = if order == Order::Activation { Fit::Static } else { Fit::Compensated };
-    let solved = solver(task, order, damping)?.gptq(task.weights, grid, columns, fit)?;
+    let statistics = task.statistics.ok_or_else(|| invalid("GPTQ needs statistics", None))?;
+    let solved = solver_of(statistics, task.threads, order, damping)?.gptq(task.weights, grid, columns, fit)?;
     let across = task.shape.columns.div_ceil(columns);
     let codes = solved.codes.chunks(task.block_rows * task.shape.columns);
     let groups = solved.groups.chunks(task.block_rows * across);
