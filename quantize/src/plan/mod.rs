@@ -18,8 +18,6 @@ use crate::solver::{Statistics, output_error, weight_error};
 
 mod file;
 mod statistics;
-#[cfg(test)]
-mod tests;
 
 /// Which tensors get which recipe: the first rule counts that names a tensor.
 #[derive(Debug)]

@@ -19,8 +19,6 @@ mod small;
 mod spqr;
 mod streams;
 mod table;
-#[cfg(test)]
-mod tests;
 
 pub use params::{Kind, Param, Value};
 use params::{Params, closest};
