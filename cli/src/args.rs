@@ -180,6 +180,9 @@ pub(crate) struct Rounding {
     /// Round as this plan file says.
     #[arg(long, value_name = "FILE")]
     pub(crate) plan: Option<PathBuf>,
+    /// Second-order statistics of the layers' inputs, for recipes that need them and to measure outputs.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) statistics: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -8,7 +8,7 @@ use cmz_codec::io::PlainFile;
 use cmz_codec::safetensors::Header;
 use cmz_codec::{Archive, Code, Error, Result};
 use cmz_format::{Escaped, Lossy};
-use cmz_quantize::plan::Plan;
+use cmz_quantize::plan::{Plan, StatisticsFile};
 use serde_json::{Value, json};
 
 use crate::args::Rounding;
@@ -26,9 +26,16 @@ pub(crate) fn plan(args: &Rounding) -> Result<Option<Arc<Plan>>> {
             let text = std::fs::read_to_string(path).map_err(|e| Error::io("cannot read the plan", e).in_file(path))?;
             Plan::parse(&text).map_err(|e| e.in_file(path))?
         }
-        (None, None) => return Ok(None),
+        (None, None) if args.statistics.is_none() => return Ok(None),
+        (None, None) => {
+            return Err(Error::new(Code::InvalidArgument, "statistics are for rounding, and nothing is to be rounded")
+                .with_help("pass --recipe or --plan, too"));
+        }
     };
-    Ok(Some(Arc::new(plan)))
+    Ok(Some(Arc::new(match &args.statistics {
+        Some(path) => plan.with_statistics(StatisticsFile::open(path)?),
+        None => plan,
+    })))
 }
 
 /// Checks that a plan fits the tensors of a checkpoint.

@@ -346,5 +346,6 @@ class LowRank:
 
 
 QUANTIZED = {
-    "affine": Affine, "ternary": Ternary, "block_scale": BlockScale, "codebook": Codebook, "low_rank": LowRank, "permute": Permute, "sparse": Sparse,
+    "affine": Affine, "block_scale": BlockScale, "codebook": Codebook, "low_rank": LowRank, "permute": Permute, "sparse": Sparse,
+    "ternary": Ternary,
 }  # fmt: skip

@@ -10,17 +10,20 @@ use cmz_format::limits::MAX_BLOCK_LEN;
 use cmz_format::{Dtype, Error, Result};
 use globset::{GlobBuilder, GlobMatcher};
 
+pub use statistics::StatisticsFile;
+
 use crate::Matrix;
 use crate::recipe::{Recipe, Shape, Task, invalid};
+use crate::solver::{Statistics, output_error, weight_error};
 
 mod file;
-#[cfg(test)]
-mod tests;
+mod statistics;
 
 /// Which tensors get which recipe: the first rule counts that names a tensor.
 #[derive(Debug)]
 pub struct Plan {
     rules: Vec<Rule>,
+    statistics: Option<Arc<StatisticsFile>>,
 }
 
 /// What tensors of certain names get.
@@ -77,13 +80,21 @@ impl Plan {
     /// [`InvalidArgument`](cmz_format::Code::InvalidArgument) about the recipe or a pattern.
     pub fn of_recipe(recipe: &str, patterns: &[String]) -> Result<Self> {
         let rule = if patterns.is_empty() { Rule::new(&["*"], recipe) } else { Rule::new(patterns, recipe) };
-        Ok(Self { rules: vec![rule?] })
+        Ok(Self { rules: vec![rule?], statistics: None })
+    }
+
+    /// The same with statistics of the layers' inputs.
+    #[must_use]
+    pub fn with_statistics(mut self, statistics: StatisticsFile) -> Self {
+        self.statistics = Some(Arc::new(statistics));
+        self
     }
 
     /// Looks at the tensors of a whole checkpoint, of which a file may have only some.
     ///
     /// # Errors
-    /// [`InvalidArgument`](cmz_format::Code::InvalidArgument) if a pattern matches no tensor, or nothing is rounded.
+    /// [`InvalidArgument`](cmz_format::Code::InvalidArgument) if a pattern matches no tensor, if nothing is rounded, or if
+    /// statistics are missing, of other shapes, or about other tensors.
     pub fn check(&self, headers: &[Header]) -> Result<Coverage> {
         let entries = || headers.iter().flat_map(|header| &header.tensors);
         for pattern in self.rules.iter().flat_map(|rule| &rule.patterns) {
@@ -98,7 +109,10 @@ impl Plan {
         let mut coverage = Coverage::default();
         for entry in entries() {
             match (self.recipe(&entry.name), shape_of(entry)) {
-                (Some(_), Some(_)) => coverage.rounded += 1,
+                (Some(recipe), Some(shape)) => {
+                    self.check_statistics(recipe, &entry.name, shape).map_err(|e| e.in_tensor(&entry.name))?;
+                    coverage.rounded += 1;
+                }
                 (Some(_), None) => coverage.unsuitable.push(entry.name.clone()),
                 (None, _) => {}
             }
@@ -107,7 +121,26 @@ impl Plan {
             let help = "recipes are for tensors of two or more dimensions of type F16, BF16 or F32";
             return Err(invalid("the plan rounds no tensor", Some(help)));
         }
+        let strange = |name: &&str| !entries().any(|entry| entry.name == *name);
+        if let Some(name) = self.statistics.as_ref().and_then(|statistics| statistics.names().find(strange)) {
+            return Err(invalid(format!("there are statistics for {name:?}, which is no tensor of the source"), None));
+        }
         Ok(coverage)
+    }
+
+    /// Checks that there are statistics if a recipe needs them.
+    fn check_statistics(&self, recipe: &Recipe, tensor: &str, shape: Shape) -> Result<()> {
+        match &self.statistics {
+            Some(statistics) if statistics.has(tensor) => statistics.read(tensor, shape.columns).map(drop),
+            _ if recipe.method().needs_statistics() => {
+                let why = format!("{recipe} needs statistics of the layer's inputs");
+                Err(invalid(
+                    why,
+                    Some("pass --statistics with a file that has this tensor's Hessian (docs/quantize.md)"),
+                ))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn recipe(&self, tensor: &str) -> Option<&Arc<Recipe>> {
@@ -128,23 +161,30 @@ fn shape_of(entry: &Entry) -> Option<Shape> {
 impl Quantize for Plan {
     fn plan(&self, _: &dyn ReadAt, header: &Header, _: usize, _: &dyn Progress) -> Result<Vec<Option<LossyTensor>>> {
         let decide = |entry: &Entry| match (self.recipe(&entry.name), shape_of(entry)) {
-            (Some(recipe), Some(shape)) => lossy(recipe, shape).map(Some).map_err(|e| e.in_tensor(&entry.name)),
+            (Some(recipe), Some(shape)) => {
+                self.lossy(recipe, &entry.name, shape).map(Some).map_err(|e| e.in_tensor(&entry.name))
+            }
             _ => Ok(None),
         };
         header.tensors.iter().map(decide).collect()
     }
 }
 
-/// How a recipe stores a tensor of this shape.
-fn lossy(recipe: &Arc<Recipe>, shape: Shape) -> Result<LossyTensor> {
-    let block_rows = block_rows(recipe, shape)?;
-    Ok(LossyTensor {
-        recipe: recipe.to_string(),
-        encoding: recipe.method().encoding(shape)?,
-        block_elements: (block_rows * shape.columns) as u64,
-        inputs: [0; 32],
-        quantizer: Box::new(Rounding { recipe: Arc::clone(recipe), shape, block_rows }),
-    })
+impl Plan {
+    /// How a recipe stores a tensor of this shape.
+    fn lossy(&self, recipe: &Arc<Recipe>, tensor: &str, shape: Shape) -> Result<LossyTensor> {
+        self.check_statistics(recipe, tensor, shape)?;
+        let block_rows = block_rows(recipe, shape)?;
+        let statistics = self.statistics.clone().map(|statistics| (statistics, tensor.to_owned()));
+        let digest = statistics.as_ref().map(|(statistics, tensor)| statistics.digest(tensor)).transpose()?;
+        Ok(LossyTensor {
+            recipe: recipe.to_string(),
+            encoding: recipe.method().encoding(shape)?,
+            block_elements: (block_rows * shape.columns) as u64,
+            inputs: digest.unwrap_or_default(),
+            quantizer: Box::new(Rounding { recipe: Arc::clone(recipe), shape, block_rows, statistics }),
+        })
+    }
 }
 
 /// Elements of a block, about.
@@ -173,9 +213,16 @@ struct Rounding {
     recipe: Arc<Recipe>,
     shape: Shape,
     block_rows: usize,
+    /// Where statistics are, and under which name.
+    statistics: Option<(Arc<StatisticsFile>, String)>,
 }
 
 impl Rounding {
+    fn statistics(&self) -> Result<Option<Statistics>> {
+        let Some((file, tensor)) = &self.statistics else { return Ok(None) };
+        file.read(tensor, self.shape.columns)
+    }
+
     fn matrix(&self, bytes: &[u8]) -> Result<Matrix> {
         let Shape { dtype, rows, columns } = self.shape;
         Matrix::from_bytes(dtype, rows, columns, bytes).ok_or_else(|| unsuitable(dtype))
@@ -194,24 +241,19 @@ impl QuantizeTensor for Rounding {
             let why = format!("the weight in row {row}, column {column} is {}", weights.data()[at]);
             return Err(invalid(why, Some("give this tensor the recipe \"lossless\"")));
         }
+        let statistics = self.statistics()?;
         self.recipe.method().quantize(Task {
             shape: self.shape,
             weights: &weights,
             block_rows: self.block_rows,
+            statistics: statistics.as_ref(),
             threads,
         })
     }
 
     fn measure(&self, original: &[u8], decoded: &[u8]) -> Result<LossyError> {
         let (original, decoded) = (self.matrix(original)?, self.matrix(decoded)?);
-        Ok(LossyError { weights: relative_error(original.data(), decoded.data()), outputs: None })
+        let outputs = |statistics: &Statistics| output_error(&original, &decoded, statistics).sqrt();
+        Ok(LossyError { weights: weight_error(&original, &decoded), outputs: self.statistics()?.as_ref().map(outputs) })
     }
-}
-
-/// √(Σ(a − b)² / Σa²); 0 if nothing differs.
-fn relative_error(original: &[f32], decoded: &[f32]) -> f64 {
-    let square = |x: f64| x * x;
-    let error: f64 = original.iter().zip(decoded).map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
-    let energy: f64 = original.iter().map(|&a| square(f64::from(a))).sum();
-    if error == 0.0 { 0.0 } else { (error / energy).sqrt() }
 }

@@ -3,9 +3,10 @@
 use cmz_codec::array::Parts;
 use cmz_format::{Component, Encoding, Result};
 
-use super::rounding::{Grid, nearest};
-use super::streams::{Float, encoded, floats, symbols};
-use super::{Entry, Kind, Method, Param, Shape, Task};
+use super::rounding::{Choosing, DAMPING, ORDER, SOLVER, round};
+use super::streams::{Float, encoded, floats, group, row_share, symbols};
+use super::{Entry, Kind, Method, Param, Shape, Task, group_param};
+use crate::solver::Grid;
 
 /// The recipe.
 pub(super) const ENTRY: Entry = Entry {
@@ -13,12 +14,7 @@ pub(super) const ENTRY: Entry = Entry {
     bits: Some(2..=8),
     about: "integers with a scale for each group",
     params: &[
-        Param {
-            name: "group",
-            default: "128",
-            kind: Kind::Integer(0, 1 << 24),
-            about: "weights of a row that share a scale; 0 for whole rows",
-        },
+        group_param("128"),
         Param {
             name: "form",
             default: "symmetric",
@@ -32,6 +28,9 @@ pub(super) const ENTRY: Entry = Entry {
             kind: Kind::Word(&["error", "range"]),
             about: "scales with the least squared error, or those that reach all weights",
         },
+        SOLVER,
+        ORDER,
+        DAMPING,
     ],
     build: |bits, params| {
         let form = match params.word("form") {
@@ -45,6 +44,7 @@ pub(super) const ENTRY: Entry = Entry {
             form,
             scale: Float::from_word(params.word("scale")),
             search: params.word("fit") == "error",
+            choosing: Choosing::of(params),
         }))
     },
 };
@@ -65,6 +65,7 @@ struct Int {
     form: Form,
     scale: Float,
     search: bool,
+    choosing: Choosing,
 }
 
 /// What is stored of a group: a code `q` decodes to `(q − zero) · scale + bias`.
@@ -73,6 +74,12 @@ pub(super) struct IntGroup {
     scale: f32,
     zero: f32,
     bias: f32,
+}
+
+impl IntGroup {
+    fn value(&self, code: f32) -> f32 {
+        (code - self.zero) * self.scale + self.bias
+    }
 }
 
 /// Shares of the range that are tried as scales where the least error is looked for, in 32nds.
@@ -84,7 +91,7 @@ impl Int {
     }
 
     fn columns(&self, shape: Shape) -> usize {
-        if self.group == 0 { shape.columns } else { (self.group as usize).min(shape.columns) }
+        row_share(self.group, shape)
     }
 
     /// The group that reaches `share` of the way to the outermost weights.
@@ -122,8 +129,7 @@ impl Int {
 
     fn squared_error(&self, group: &IntGroup, weights: &[f32]) -> f64 {
         let error = |&weight: &f32| {
-            let value = (self.quotient(group, weight) - group.zero) * group.scale + group.bias;
-            let error = f64::from(value) - f64::from(weight);
+            let error = f64::from(group.value(self.quotient(group, weight))) - f64::from(weight);
             error * error
         };
         weights.iter().map(error).sum()
@@ -148,6 +154,10 @@ impl Grid for Int {
     fn code(&self, group: &IntGroup, weight: f32) -> u8 {
         self.quotient(group, weight) as u8
     }
+
+    fn value(&self, group: &IntGroup, code: u8) -> f32 {
+        group.value(code.into())
+    }
 }
 
 impl Method for Int {
@@ -158,8 +168,9 @@ impl Method for Int {
             [
                 ("bits", self.bits.into()),
                 ("form", form.into()),
-                ("group", self.columns(shape).into()),
+                ("group", group(1, self.columns(shape))),
                 ("scale", self.scale.dtype().name().into()),
+                ("arithmetic", "F32".into()),
             ],
             [("codes", symbols()), ("scales", floats(self.scale.dtype()))],
         );
@@ -172,8 +183,12 @@ impl Method for Int {
         Ok(encoding)
     }
 
+    fn needs_statistics(&self) -> bool {
+        self.choosing.needs_statistics()
+    }
+
     fn quantize(&self, task: Task<'_>) -> Result<Vec<Parts>> {
-        let blocks = nearest(task, self, self.columns(task.shape))?;
+        let blocks = round(task, self, self.columns(task.shape), self.choosing)?;
         let parts = blocks.into_iter().map(|block| {
             let numbers =
                 |number: fn(&IntGroup) -> f32| Parts::Whole(self.scale.bytes(block.groups.iter().map(number)));

@@ -7,13 +7,18 @@ use cmz_codec::array::Parts;
 use cmz_format::{Code, Dtype, Encoding, Error, Result};
 
 use crate::Matrix;
+use crate::solver::Statistics;
 
+mod bcq;
+mod fp8;
 mod int;
+mod kmeans;
 mod params;
 mod rounding;
+mod small;
+mod spqr;
 mod streams;
-#[cfg(test)]
-mod tests;
+mod table;
 
 pub use params::{Kind, Param, Value};
 use params::{Params, closest};
@@ -34,7 +39,18 @@ pub struct Entry {
 }
 
 /// All recipes.
-pub static RECIPES: &[Entry] = &[int::ENTRY];
+pub static RECIPES: &[Entry] =
+    &[int::ENTRY, table::NF4, table::MXFP4, table::NVFP4, fp8::ENTRY, kmeans::ENTRY, bcq::ENTRY, spqr::ENTRY];
+
+/// The parameter of recipes with groups in rows.
+const fn group_param(default: &'static str) -> Param {
+    Param {
+        name: "group",
+        default,
+        kind: Kind::Integer(0, 1 << 24),
+        about: "weights of a row that share a scale; 0 for whole rows, whose last group may be shorter",
+    }
+}
 
 impl Entry {
     /// The names of its recipes, for people.
@@ -67,6 +83,8 @@ pub struct Task<'a> {
     pub weights: &'a Matrix,
     /// Rows of each block but the last: a multiple of [`Method::unit_rows`].
     pub block_rows: usize,
+    /// What is known of the layer's inputs.
+    pub statistics: Option<&'a Statistics>,
     /// Threads to work on. The result does not depend on it.
     pub threads: usize,
 }
@@ -82,6 +100,11 @@ pub trait Method: fmt::Debug + Send + Sync {
     /// Rows that belong together: a block has a multiple of them.
     fn unit_rows(&self) -> usize {
         1
+    }
+
+    /// Whether [`Task::statistics`] are needed.
+    fn needs_statistics(&self) -> bool {
+        false
     }
 
     /// Components of each block.

@@ -122,6 +122,14 @@ impl Params<'_> {
         }
     }
 
+    /// A number.
+    pub(super) fn number(&self, name: &str) -> f64 {
+        match self.get(name) {
+            Value::Number(value) => *value,
+            other => unreachable!("{name} is {other:?}"),
+        }
+    }
+
     /// A word.
     pub(super) fn word(&self, name: &str) -> &'static str {
         match self.get(name) {
@@ -134,7 +142,7 @@ impl Params<'_> {
 /// The name that is most like `text`, if one is.
 pub(super) fn closest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let nearest = names.map(|name| (distance(text, name), name)).min_by_key(|(distance, _)| *distance);
-    nearest.filter(|(distance, name)| *distance <= 1.max(name.len().min(text.len()) / 3)).map(|(_, name)| name)
+    nearest.filter(|(distance, name)| *distance <= name.len().min(text.len()).div_ceil(2)).map(|(_, name)| name)
 }
 
 /// Edits that make one text of another (Levenshtein).

@@ -1,20 +1,66 @@
-//! Rounding to grids, row by row.
+//! Rounding to grids: to nearest, or by GPTQ.
 
 use cmz_codec::pipeline;
 use cmz_format::Result;
 
-use super::Task;
+use super::params::Params;
+use super::{Kind, Param, Task, invalid};
+use crate::solver::{Fit, Grid, Order, Solver, SolverOptions, Statistics};
 
-/// What the weights of a group are rounded to.
-pub(super) trait Grid: Sync {
-    /// What is stored of a group besides its codes.
-    type Group: Clone + Send + Sync;
+/// How codes are chosen: the parameters of all recipes with a [`Grid`].
+pub(super) const SOLVER: Param = Param {
+    name: "solver",
+    default: "nearest",
+    kind: Kind::Word(&["nearest", "gptq"]),
+    about: "each weight to the nearest value, or by GPTQ so that outputs change least, which needs statistics",
+};
 
-    /// Chooses a group for weights.
-    fn fit(&self, weights: &[f32]) -> Self::Group;
+/// The order of GPTQ.
+pub(super) const ORDER: Param = Param {
+    name: "order",
+    default: "stored",
+    kind: Kind::Word(&["stored", "activation"]),
+    about: "GPTQ: columns as they are stored, or those first that matter most, with groups fitted before",
+};
 
-    /// The code for a weight.
-    fn code(&self, group: &Self::Group, weight: f32) -> u8;
+/// The damping of a solver.
+pub(super) const DAMPING: Param = Param {
+    name: "damping",
+    default: "0.01",
+    kind: Kind::Number(0.0, 1000.0),
+    about: "GPTQ: what is added to the diagonal of the statistics, over its mean",
+};
+
+/// How codes are chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Choosing {
+    /// The nearest to each weight.
+    Nearest,
+    /// By GPTQ.
+    Gptq { order: Order, damping: f64 },
+}
+
+impl Choosing {
+    pub(super) fn of(params: &Params<'_>) -> Self {
+        match params.word("solver") {
+            "gptq" => Self::Gptq { order: order(params), damping: params.number("damping") },
+            _ => Self::Nearest,
+        }
+    }
+
+    pub(super) fn needs_statistics(self) -> bool {
+        self != Self::Nearest
+    }
+}
+
+/// The parameter [`ORDER`].
+pub(super) fn order(params: &Params<'_>) -> Order {
+    if params.word("order") == "activation" { Order::Activation } else { Order::Stored }
+}
+
+/// A solver for statistics.
+pub(super) fn solver_of(statistics: &Statistics, threads: usize, order: Order, damping: f64) -> Result<Solver> {
+    Solver::new(statistics, SolverOptions { damping, order, threads: threads.max(1) })
 }
 
 /// Some rows on a grid.
@@ -25,9 +71,25 @@ pub(super) struct Rounded<G> {
     pub(super) groups: Vec<G>,
 }
 
-/// Rounds each weight to the nearest value of its group: `columns` weights of a row, the last group
-/// of a row may have fewer. Returns the blocks.
-pub(super) fn nearest<G: Grid>(task: Task<'_>, grid: &G, columns: usize) -> Result<Vec<Rounded<G::Group>>> {
+/// Rounds the weights in groups of `columns` of a row, the last of which may have fewer, and returns the blocks.
+pub(super) fn round<G: Grid>(
+    task: Task<'_>,
+    grid: &G,
+    columns: usize,
+    choosing: Choosing,
+) -> Result<Vec<Rounded<G::Group>>> {
+    let Choosing::Gptq { order, damping } = choosing else { return nearest(task, grid, columns) };
+    // Groups that follow the order of solving would have to be stored in it.
+    let fit = if order == Order::Activation { Fit::Static } else { Fit::Compensated };
+    let statistics = task.statistics.ok_or_else(|| invalid("GPTQ needs statistics", None))?;
+    let solved = solver_of(statistics, task.threads, order, damping)?.gptq(task.weights, grid, columns, fit)?;
+    let across = task.shape.columns.div_ceil(columns);
+    let codes = solved.codes.chunks(task.block_rows * task.shape.columns);
+    let groups = solved.groups.chunks(task.block_rows * across);
+    Ok(codes.zip(groups).map(|(codes, groups)| Rounded { codes: codes.to_vec(), groups: groups.to_vec() }).collect())
+}
+
+fn nearest<G: Grid>(task: Task<'_>, grid: &G, columns: usize) -> Result<Vec<Rounded<G::Group>>> {
     let mut blocks = Vec::new();
     let rows = task.shape.rows;
     pipeline::ordered(

@@ -4,6 +4,8 @@ use cmz_format::{Component, Dtype, Encoding};
 use half::{bf16, f16};
 use serde_json::Value;
 
+use super::Shape;
+
 /// Symbols: entropy coded where that gains, packed where not.
 pub(super) fn symbols() -> Component {
     stream(&["rans", "bitpack", "raw"])
@@ -24,6 +26,31 @@ pub(super) fn encoded<const P: usize, const C: usize>(
         params: params.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         components: components.into_iter().map(|(name, component)| (name.to_owned(), component)).collect(),
     }
+}
+
+/// Bytes as they are.
+pub(super) fn raw() -> Component {
+    stream(&["raw"])
+}
+
+/// The rows and columns of a group.
+pub(super) fn group(rows: usize, columns: usize) -> Value {
+    vec![rows, columns].into()
+}
+
+/// A group that is a whole block: more than any has.
+pub(super) fn whole_block() -> Value {
+    group(1 << 24, 1 << 24)
+}
+
+/// Elements of a row that share a scale, of a parameter for which 0 means all.
+pub(super) fn row_share(group: u32, shape: Shape) -> usize {
+    if group == 0 { shape.columns } else { (group as usize).min(shape.columns) }
+}
+
+/// Elements of a few bytes, such as a table, stored as they are.
+pub(super) fn plain_raw() -> Component {
+    Component::Encoded(encoded("plain", [], [("data", raw())]))
 }
 
 /// Floating-point numbers such as scales, stored exactly.
@@ -47,6 +74,15 @@ pub(super) enum Float {
 }
 
 impl Float {
+    /// The type of a tensor's elements.
+    pub(super) const fn of(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F16 => Self::F16,
+            Dtype::BF16 => Self::BF16,
+            _ => Self::F32,
+        }
+    }
+
     /// The words for these types.
     pub(super) const WORDS: &[&str] = &["F16", "BF16", "F32"];
 

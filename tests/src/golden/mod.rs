@@ -86,7 +86,10 @@ impl Refused {
 #[must_use]
 pub fn good() -> &'static [Good] {
     static CASES: LazyLock<Vec<Good>> = LazyLock::new(|| {
-        [good::cases(), ternary::good(), references::good(), bases::good(), views::good()].into_iter().flatten().collect()
+        [good::cases(), ternary::good(), references::good(), bases::good(), views::good()]
+            .into_iter()
+            .flatten()
+            .collect()
     });
     &CASES
 }
