@@ -17,6 +17,7 @@ use super::plan::{Job, Work, jobs, source_ranges};
 use super::{CHUNK, GENERATOR, Phase, Progress, Silent, Target, advance, parse_items, sha256_of};
 use crate::choose::{Choice, Counterpart, EncodeOptions, MIN_REFERENCE, choose};
 use crate::encoding::reference::{Operation, Reference};
+use crate::import::torch;
 use crate::io::{self, IoMode, PlainFile, ReadAt};
 use crate::safetensors::{Entry, Header};
 use crate::tensor::StoredTensor;
@@ -89,6 +90,22 @@ pub fn compress_with_views(
     compress_named(&*source, |e| e.in_file(source_path), target_path, views, options, progress)
 }
 
+/// Compresses a file of `torch.save`, whose tensors [`torch::read_header`] finds, as [`compress`] does a safetensors file.
+///
+/// # Errors
+/// As [`compress`] and [`torch::read_header`].
+pub fn compress_torch(
+    source_path: &Path,
+    target_path: &Path,
+    options: &CompressOptions,
+    progress: &dyn Progress,
+) -> Result<Compressed> {
+    let source = io::open(source_path, options.io.for_one_pass())?;
+    let in_source = |e: Error| e.in_file(source_path);
+    let header = torch::read_header(&*source).map_err(in_source)?;
+    compress_described(&*source, "torch", header, in_source, target_path, &[], options, progress)
+}
+
 /// Compresses a safetensors file that need not lie on a disk: `source` is read several times,
 /// at any offset and from several threads, and must give the same bytes each time.
 ///
@@ -113,6 +130,21 @@ fn compress_named(
     progress: &dyn Progress,
 ) -> Result<Compressed> {
     let header = Header::read(source).map_err(in_source)?;
+    compress_described(source, "safetensors", header, in_source, target_path, views, options, progress)
+}
+
+/// Compresses a file of which is known where its tensors are.
+#[expect(clippy::too_many_arguments, reason = "what is read, what is written, and how")]
+fn compress_described(
+    source: &dyn ReadAt,
+    kind: &str,
+    header: Header,
+    in_source: impl Fn(Error) -> Error + Copy,
+    target_path: &Path,
+    views: &[View],
+    options: &CompressOptions,
+    progress: &dyn Progress,
+) -> Result<Compressed> {
     let base = best_base(&options.bases, &header);
     base.map_or(Ok(()), |base| check_base(base, target_path))?;
     let plan = plan(source, &header, base, options, progress).map_err(in_source)?;
@@ -128,7 +160,7 @@ fn compress_named(
         digest.join().map_err(|_| Error::new(Code::Io, "the hashing thread failed"))?
     })
     .map_err(in_source)?;
-    let manifest_source = Source { kind: "safetensors".to_owned(), len: source.byte_len(), sha256: sha256.clone() };
+    let manifest_source = Source { kind: kind.to_owned(), len: source.byte_len(), sha256: sha256.clone() };
     let tensors = header.tensors.len();
     writer.set_views(views.to_vec());
     writer.finish(GENERATOR, Some(manifest_source), header.metadata).map_err(|e| e.in_file(target.partial()))?;

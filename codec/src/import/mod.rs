@@ -15,6 +15,7 @@ use crate::safetensors::Header;
 pub mod dfloat11;
 pub mod quantized;
 mod restored;
+pub mod torch;
 
 pub use restored::Restored;
 
