@@ -401,6 +401,7 @@ pub(crate) enum ImportKind {
     Mxfp4(ImportQuantized),
     /// Import a checkpoint of SpQR's inference library.
     Spqr(ImportQuantized),
+    Torch(ImportTorch),
 }
 
 /// What every import of a quantized checkpoint is told.
@@ -461,6 +462,35 @@ pub(crate) struct ImportDfloat11 {
     /// File with the dfloat11_config, in place of the config.json next to the checkpoint.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Replace what is there.
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Fast: decodes at the speed of memory. Max: the smallest files.
+    #[arg(long, default_value = "fast")]
+    pub(crate) level: LevelArg,
+    /// Use this stream codec wherever possible (`cmz inspect --codecs` lists them).
+    #[arg(long, value_name = "NAME")]
+    pub(crate) codec: Option<String>,
+    /// Do not decode and compare the result.
+    #[arg(long)]
+    pub(crate) no_verify: bool,
+}
+
+/// Import a file of torch.save: a state_dict, or dicts and lists of tensors.
+///
+/// Nothing in the file is executed: its pickle is read for what dicts of tensors need, and anything else in it is an error.
+/// `cmz decompress FILE -o NAME.pt` restores the file, byte for byte.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  cmz import torch pytorch_model.bin -o model.cmz")]
+pub(crate) struct ImportTorch {
+    /// The file.
+    #[arg(value_name = "INPUT")]
+    pub(crate) input: PathBuf,
+    /// File to write.
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) output: PathBuf,
     /// Replace what is there.
     #[arg(short, long)]
     pub(crate) force: bool,

@@ -15,6 +15,7 @@ use super::{CHUNK, GENERATOR, LossyTensor, Phase, Progress, Quantize, Silent, Ta
 use crate::archive::ContentBlock;
 use crate::choose::{Choice, Counterpart, EncodeOptions, MIN_REFERENCE, choose};
 use crate::encoding::reference::{Operation, Reference};
+use crate::import::torch;
 use crate::io::{self, IoMode, ReadAt};
 use crate::safetensors::{Entry, Header};
 use crate::tensor::StoredTensor;
@@ -92,6 +93,23 @@ pub fn compress_with_views(
     compress_named(&*source, |e| e.in_file(source_path), target_path, views, options, progress)
 }
 
+/// Compresses a file of `torch.save`, whose tensors [`torch::read_header`] finds, as [`compress`] does a safetensors file.
+///
+/// # Errors
+/// As [`compress`] and [`torch::read_header`].
+pub fn compress_torch(
+    source_path: &Path,
+    target_path: &Path,
+    options: &CompressOptions,
+    progress: &dyn Progress,
+) -> Result<Compressed> {
+    let source = io::open(source_path, options.io.for_one_pass())?;
+    let in_source = |e: Error| e.in_file(source_path);
+    let header = torch::read_header(&*source).map_err(in_source)?;
+    let contents = Contents { kind: "torch", header, views: &[] };
+    compress_contents(&*source, contents, in_source, target_path, options, progress)
+}
+
 /// Compresses a safetensors file that need not lie on a disk: `source` is read several times,
 /// at any offset and from several threads, and must give the same bytes each time.
 ///
@@ -115,7 +133,28 @@ fn compress_named(
     options: &CompressOptions,
     progress: &dyn Progress,
 ) -> Result<Compressed> {
-    let layout = Layout::of(source, target_path, options, progress).map_err(in_source)?;
+    let header = Header::read(source).map_err(in_source)?;
+    let contents = Contents { kind: "safetensors", header, views };
+    compress_contents(source, contents, in_source, target_path, options, progress)
+}
+
+/// What is known of a source.
+struct Contents<'a> {
+    kind: &'a str,
+    /// Where its tensors are.
+    header: Header,
+    views: &'a [View],
+}
+
+fn compress_contents(
+    source: &dyn ReadAt,
+    Contents { kind, header, views }: Contents<'_>,
+    in_source: impl Fn(Error) -> Error + Copy,
+    target_path: &Path,
+    options: &CompressOptions,
+    progress: &dyn Progress,
+) -> Result<Compressed> {
+    let layout = Layout::of(source, header, target_path, options, progress).map_err(in_source)?;
     let cmz_header = layout.cmz_header(source, options)?;
     let mut target = Target::open(target_path, options.replace)?;
     progress.begin(Phase::Compressing, source.byte_len());
@@ -132,7 +171,7 @@ fn compress_named(
     })
     .map_err(in_source)?;
     let lossy = writer.lossy_tensors().to_vec();
-    let manifest_source = Source { kind: "safetensors".to_owned(), len: source.byte_len(), sha256: sha256.clone() };
+    let manifest_source = Source { kind: kind.to_owned(), len: source.byte_len(), sha256: sha256.clone() };
     let Layout { header, .. } = &layout;
     let metadata = header.metadata.clone();
     writer.set_views(views.to_vec());
@@ -157,7 +196,7 @@ pub(crate) fn is_made_from(
     options: &CompressOptions,
     progress: &dyn Progress,
 ) -> Result<bool> {
-    let layout = Layout::of(source, target_path, options, progress)?;
+    let layout = Layout::of(source, Header::read(source)?, target_path, options, progress)?;
     Ok(archive.index().header().fingerprint == layout.cmz_header(source, options)?.fingerprint)
 }
 
@@ -206,11 +245,11 @@ pub(super) struct Layout<'a> {
 impl<'a> Layout<'a> {
     fn of(
         source: &dyn ReadAt,
+        header: Header,
         target_path: &Path,
         options: &'a CompressOptions,
         progress: &dyn Progress,
     ) -> Result<Self> {
-        let header = Header::read(source)?;
         let base = best_base(&options.bases, &header);
         base.map_or(Ok(()), |base| check_base(base, target_path))?;
         let mut lossy = match &options.quantizer {

@@ -20,7 +20,7 @@ mod target;
 mod verify;
 
 pub(crate) use compress::is_made_from;
-pub use compress::{CompressOptions, Compressed, compress, compress_source, compress_with_views};
+pub use compress::{CompressOptions, Compressed, compress, compress_source, compress_torch, compress_with_views};
 pub use decompress::{DecompressOptions, Decompressed, decompress};
 pub use estimate::{TensorEstimate, estimate};
 pub use lossy::{LossyError, LossyTensor, Quantize, QuantizeTensor};
