@@ -247,3 +247,14 @@ fn recipes_are_text_and_back() {
         assert_eq!(Recipe::parse(text).map(drop).map_err(|e| e.code()), Err(Code::InvalidArgument), "{text:?}");
     }
 }
+
+/// The table of docs/quantize.md is the one in the code.
+#[test]
+fn the_documentation_lists_every_recipe() {
+    let text = include_str!("../../docs/quantize.md");
+    for entry in RECIPES {
+        let params: Vec<String> = entry.params.iter().map(|p| format!("`{}={}`", p.name, p.default)).collect();
+        let row = format!("| `{}` | {} | {} |\n", entry.names(), entry.about, params.join(", "));
+        assert!(text.contains(&row), "no row\n{row}");
+    }
+}
