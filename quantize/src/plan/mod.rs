@@ -221,7 +221,7 @@ fn block_rows(recipe: &Recipe, shape: Shape) -> Result<usize> {
     let whole_tiles = (1..=TILE).find(|&n| (n * unit * shape.columns).is_multiple_of(TILE)).unwrap_or(1) * unit;
     let fits = |rows: usize| rows.checked_mul(shape.columns).is_some_and(|elements| elements <= BLOCK_ELEMENTS);
     let step = if fits(whole_tiles) { whole_tiles } else { unit };
-    Ok((BLOCK_ELEMENTS / shape.columns / step).max(1) * step)
+    Ok(((BLOCK_ELEMENTS / shape.columns / step).max(1) * step).min(shape.rows))
 }
 
 /// Rounds a tensor by a recipe.
