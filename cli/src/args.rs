@@ -132,7 +132,8 @@ Examples:
   cmz compress a.safetensors b.safetensors -o out/ --level max
   cmz compress tuned.safetensors --base model.cmz
   cmz compress model.safetensors --recipe int4:group=128 --only '*.mlp.*.weight'
-  cmz compress model/ -o model-4bit/ --plan plan.toml")]
+  cmz compress model/ -o model-4bit/ --plan plan.toml
+  cmz compress model.safetensors --recipe spqr3 --statistics stats.safetensors --target-bpw 4.5")]
 pub(crate) struct Compress {
     /// Files, folders or shard indexes.
     #[arg(required = true, value_name = "INPUT")]
@@ -183,6 +184,12 @@ pub(crate) struct Rounding {
     /// Second-order statistics of the layers' inputs, for recipes that need them and to measure outputs.
     #[arg(long, value_name = "FILE")]
     pub(crate) statistics: Option<PathBuf>,
+    /// Spread bits over the rounded tensors of each file so that they have this many for a weight.
+    #[arg(long, value_name = "BITS", conflicts_with = "target_size")]
+    pub(crate) target_bpw: Option<f64>,
+    /// Spread bits over the rounded tensors so that the file has about this many bytes.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) target_size: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -8,7 +8,7 @@ use cmz_codec::io::PlainFile;
 use cmz_codec::safetensors::Header;
 use cmz_codec::{Archive, Code, Error, Result};
 use cmz_format::{Escaped, Lossy};
-use cmz_quantize::plan::{Plan, StatisticsFile};
+use cmz_quantize::plan::{Plan, StatisticsFile, Target};
 use serde_json::{Value, json};
 
 use crate::args::Rounding;
@@ -26,22 +26,41 @@ pub(crate) fn plan(args: &Rounding) -> Result<Option<Arc<Plan>>> {
             let text = std::fs::read_to_string(path).map_err(|e| Error::io("cannot read the plan", e).in_file(path))?;
             Plan::parse(&text).map_err(|e| e.in_file(path))?
         }
-        (None, None) if args.statistics.is_none() => return Ok(None),
+        (None, None) if args.statistics.is_none() && target(args)?.is_none() => return Ok(None),
         (None, None) => {
-            return Err(Error::new(Code::InvalidArgument, "statistics are for rounding, and nothing is to be rounded")
-                .with_help("pass --recipe or --plan, too"));
+            let why = "statistics and targets are for rounding, and nothing is to be rounded";
+            return Err(Error::new(Code::InvalidArgument, why).with_help("pass --recipe or --plan, too"));
         }
     };
-    Ok(Some(Arc::new(match &args.statistics {
+    let plan = match &args.statistics {
         Some(path) => plan.with_statistics(StatisticsFile::open(path)?),
+        None => plan,
+    };
+    Ok(Some(Arc::new(match target(args)? {
+        Some(target) => plan.with_target(target),
         None => plan,
     })))
 }
 
+fn target(args: &Rounding) -> Result<Option<Target>> {
+    match (args.target_bpw, args.target_size) {
+        (Some(bits), _) if !(bits > 0.0 && bits <= 32.0) => {
+            let why = format!("a target of {bits} bits per weight");
+            Err(Error::new(Code::InvalidArgument, why).with_help("give a number above 0, and at most 32"))
+        }
+        (Some(bits), _) => Ok(Some(Target::BitsPerWeight(bits))),
+        (None, len) => Ok(len.map(Target::FileLen)),
+    }
+}
+
 /// Checks that a plan fits the tensors of a checkpoint.
-pub(crate) fn check(plan: &Plan, jobs: &[checkpoint::Job], context: &Context) -> Result<()> {
+pub(crate) fn check(plan: &Plan, args: &Rounding, jobs: &[checkpoint::Job], context: &Context) -> Result<()> {
     let header =
         |source: &Path| PlainFile::open(source).and_then(|file| Header::read(&file)).map_err(|e| e.in_file(source));
+    if args.target_size.is_some() && jobs.len() > 1 {
+        return Err(Error::new(Code::InvalidArgument, "--target-size is for one file")
+            .with_help("pass --target-bpw, which holds for each file"));
+    }
     let headers = jobs.iter().map(|job| header(&job.source)).collect::<Result<Vec<_>>>()?;
     let coverage = plan.check(&headers)?;
     context.detail(&format!("{} to be rounded", count(coverage.rounded as u64, "tensor")));

@@ -55,7 +55,7 @@ fn compress(args: &Compress, context: &Context) -> Result<Report> {
     let mut report = Report::default();
     let mut files = Vec::new();
     let jobs: Vec<_> = plans.iter().flat_map(|plan| plan.jobs.iter().cloned()).collect();
-    quantizer.map_or(Ok(()), |quantizer| lossy::check(&quantizer, &jobs, context))?;
+    quantizer.map_or(Ok(()), |quantizer| lossy::check(&quantizer, &args.rounding, &jobs, context))?;
     for plan in &plans {
         match compress_plan(plan, args, options, context) {
             Ok(done) => {

@@ -30,7 +30,7 @@ fn tensors(json: &Value) -> Vec<(String, Option<f64>)> {
 fn real_weights_say_that_they_were_rounded() {
     let dir = with_model(BF16);
     let done = cmz(dir.path(), &RECIPE).expect(0);
-    assert!(done.out.contains("6 tensors rounded, relative error up to 0.1"), "{done:?}");
+    assert!(done.out.contains("6 tensors rounded, relative error up to 0.0"), "{done:?}");
     assert!(done.err.contains("stored exactly, as they are no matrices of floats"), "{done:?}");
     let shown = cmz(dir.path(), &["ls", "model.cmz", "--tensors"]).expect(0).out;
     for text in ["6 tensors rounded", "at 3.", "int4:group=64,form=symmetric", "output error"] {
@@ -209,6 +209,53 @@ fn what_cannot_be_is_refused() {
         fs::write(dir.path().join("plan.toml"), plan).unwrap();
         fails(&["--plan=plan.toml"], 2, &[&texts[..], &["plan.toml"]].concat());
     }
+}
+
+#[test]
+fn targets_spread_bits() {
+    let dir = folder();
+    // The second matrix matters less: its weights are all alike.
+    let flat = (0..200 * 128).flat_map(|i| [i as u8 & 1, 0x3c]).collect();
+    let file = safetensors(&[
+        ("a", "BF16", vec![200, 128], weights(200 * 128, 1)),
+        ("b", "BF16", vec![200, 128], flat),
+        ("c", "BF16", vec![200, 128], weights(200 * 128, 3)),
+        ("exact", "BF16", vec![3000], weights(3000, 4)),
+    ]);
+    fs::write(dir.path().join("model.safetensors"), file).unwrap();
+    let convert = |args: &[&str]| {
+        let done =
+            cmz(dir.path(), &[&["--json", "c", "-f", "model.safetensors", "--recipe=int4"], args].concat()).expect(0);
+        let shown = cmz(dir.path(), &["--json", "ls", "model.cmz"]).expect(0).json();
+        (done.json()["files"][0].clone(), shown["files"][0]["lossy_bits_per_weight"].as_f64().unwrap())
+    };
+    let mut last = f64::INFINITY;
+    for bits in ["3", "4.1", "32"] {
+        let (done, stored) = convert(&["--target-bpw", bits]);
+        assert!(stored <= bits.parse().unwrap(), "{stored} of {bits}");
+        let errors = done["lossy"].as_array().unwrap().iter().map(|l| l["error"].as_f64().unwrap());
+        let error: f64 = errors.map(|error| error * error).sum();
+        assert!(error < last, "{error} at {bits} bits, {last} with fewer");
+        last = error;
+    }
+    assert!(convert(&["--target-bpw=4.1"]).1 > 3.3, "the bits are used");
+    let (done, _) = convert(&["--target-size=40000"]);
+    let len = done["len"].as_f64().unwrap();
+    assert!((30_000.0..41_000.0).contains(&len), "{len} bytes");
+    let one = fs::read(dir.path().join("model.cmz")).unwrap();
+    convert(&["--target-size=40000", "-T1"]);
+    assert!(one == fs::read(dir.path().join("model.cmz")).unwrap());
+    let fails = |args: &[&str], texts: &[&str]| {
+        let args = [&["c", "-f", "model.safetensors", "--recipe=int4"], args].concat();
+        cmz(dir.path(), &args).expect(2).says(texts);
+    };
+    fails(&["--target-bpw=0.5"], &["the target leaves 0.500 bits for a weight", "is the least"]);
+    fails(&["--target-size=100"], &["the target leaves 0.000 bits for a weight"]);
+    fails(&["--target-bpw=-1"], &["a target of -1 bits per weight"]);
+    fails(&["--target-bpw=0"], &["a target of 0 bits per weight"]);
+    fails(&["--target-bpw=nan"], &["a target of NaN bits per weight"]);
+    fails(&["--target-bpw=3", "--target-size=3"], &["--target-size"]);
+    cmz(dir.path(), &["c", "-f", "model.safetensors", "--target-bpw=3"]).expect(2).says(&["nothing is to be rounded"]);
 }
 
 /// A file of statistics with these elements for the tensor `w` of 64 columns.

@@ -43,6 +43,6 @@ impl Plan {
             Patterns::One(pattern) => Rule::new(std::slice::from_ref(pattern), &table.recipe),
             Patterns::Many(patterns) => Rule::new(patterns, &table.recipe),
         };
-        Ok(Self { rules: file.rules.iter().map(rule).collect::<Result<_>>()?, statistics: None })
+        Ok(Self { rules: file.rules.iter().map(rule).collect::<Result<_>>()?, statistics: None, target: None })
     }
 }

@@ -11,6 +11,7 @@ use cmz_format::{Dtype, Error, Result};
 use globset::{GlobBuilder, GlobMatcher};
 
 pub use statistics::StatisticsFile;
+pub use target::Target;
 
 use crate::Matrix;
 use crate::recipe::{Recipe, Shape, Task, invalid};
@@ -18,12 +19,14 @@ use crate::solver::{Statistics, output_error, weight_error};
 
 mod file;
 mod statistics;
+mod target;
 
 /// Which tensors get which recipe: the first rule counts that names a tensor.
 #[derive(Debug)]
 pub struct Plan {
     rules: Vec<Rule>,
     statistics: Option<Arc<StatisticsFile>>,
+    target: Option<Target>,
 }
 
 /// What tensors of certain names get.
@@ -80,13 +83,20 @@ impl Plan {
     /// [`InvalidArgument`](cmz_format::Code::InvalidArgument) about the recipe or a pattern.
     pub fn of_recipe(recipe: &str, patterns: &[String]) -> Result<Self> {
         let rule = if patterns.is_empty() { Rule::new(&["*"], recipe) } else { Rule::new(patterns, recipe) };
-        Ok(Self { rules: vec![rule?], statistics: None })
+        Ok(Self { rules: vec![rule?], statistics: None, target: None })
     }
 
     /// The same with statistics of the layers' inputs.
     #[must_use]
     pub fn with_statistics(mut self, statistics: StatisticsFile) -> Self {
         self.statistics = Some(Arc::new(statistics));
+        self
+    }
+
+    /// The same with bits spread over the rounded tensors of each file: the bits in the names of recipes no longer count.
+    #[must_use]
+    pub fn with_target(mut self, target: Target) -> Self {
+        self.target = Some(target);
         self
     }
 
@@ -159,14 +169,21 @@ fn shape_of(entry: &Entry) -> Option<Shape> {
 }
 
 impl Quantize for Plan {
-    fn plan(&self, _: &dyn ReadAt, header: &Header, _: usize, _: &dyn Progress) -> Result<Vec<Option<LossyTensor>>> {
-        let decide = |entry: &Entry| match (self.recipe(&entry.name), shape_of(entry)) {
+    fn plan(
+        &self,
+        source: &dyn ReadAt,
+        header: &Header,
+        threads: usize,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Option<LossyTensor>>> {
+        let recipes = self.recipes(source, header, threads, progress)?;
+        let decide = |(entry, recipe): (&Entry, Option<Arc<Recipe>>)| match (recipe, shape_of(entry)) {
             (Some(recipe), Some(shape)) => {
-                self.lossy(recipe, &entry.name, shape).map(Some).map_err(|e| e.in_tensor(&entry.name))
+                self.lossy(&recipe, &entry.name, shape).map(Some).map_err(|e| e.in_tensor(&entry.name))
             }
             _ => Ok(None),
         };
-        header.tensors.iter().map(decide).collect()
+        header.tensors.iter().zip(recipes).map(decide).collect()
     }
 }
 
@@ -204,7 +221,7 @@ fn block_rows(recipe: &Recipe, shape: Shape) -> Result<usize> {
     let whole_tiles = (1..=TILE).find(|&n| (n * unit * shape.columns).is_multiple_of(TILE)).unwrap_or(1) * unit;
     let fits = |rows: usize| rows.checked_mul(shape.columns).is_some_and(|elements| elements <= BLOCK_ELEMENTS);
     let step = if fits(whole_tiles) { whole_tiles } else { unit };
-    Ok((BLOCK_ELEMENTS / shape.columns / step).max(1) * step)
+    Ok(((BLOCK_ELEMENTS / shape.columns / step).max(1) * step).min(shape.rows))
 }
 
 /// Rounds a tensor by a recipe.
