@@ -7,6 +7,7 @@ mod bad_index;
 mod bad_streams;
 mod bases;
 mod good;
+mod quantized;
 mod references;
 mod unsupported;
 
@@ -97,6 +98,7 @@ pub fn bad() -> &'static [Refused] {
             bad_streams::cases(),
             references::bad(),
             affine::bad(),
+            quantized::bad(),
             bases::bad(),
         ];
         parts.into_iter().flatten().collect()
@@ -108,7 +110,10 @@ pub fn bad() -> &'static [Refused] {
 #[must_use]
 pub fn unsupported() -> &'static [Refused] {
     static CASES: LazyLock<Vec<Refused>> = LazyLock::new(|| {
-        [unsupported::cases(), references::unsupported(), affine::unsupported()].into_iter().flatten().collect()
+        [unsupported::cases(), references::unsupported(), affine::unsupported(), quantized::unsupported()]
+            .into_iter()
+            .flatten()
+            .collect()
     });
     &CASES
 }
