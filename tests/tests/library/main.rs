@@ -11,4 +11,5 @@ mod resume;
 mod round_trip;
 mod scale;
 mod sources;
+mod spqr;
 mod stopped;
