@@ -1,4 +1,4 @@
-"""The encodings under quantized weights: integers, codebooks, outliers, each by its page under codec/src/encoding, and the numbers of §6.8."""
+"""The encodings under quantized weights: each by its page under codec/src/encoding, with the groups of §6.8."""
 
 import numpy as np
 
@@ -8,8 +8,13 @@ FLOATS = ("F16", "BF16", "F32")
 VALUES = (*FLOATS, "F8_E4M3", "F8_E5M2")
 BYTES = {"F16": 2, "BF16": 2, "F32": 4, "F8_E4M3": 1, "F8_E5M2": 1}
 # Element types of whole bytes (§6.6).
-WHOLE = BYTES | dict.fromkeys(("BOOL", "U8", "I8", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 1) | {"I16": 2, "U16": 2} \
-    | dict.fromkeys(("I32", "U32"), 4) | dict.fromkeys(("C64", "F64", "I64", "U64"), 8)
+WHOLE = (
+    BYTES
+    | dict.fromkeys(("BOOL", "U8", "I8", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 1)
+    | {"I16": 2, "U16": 2}
+    | dict.fromkeys(("I32", "U32"), 4)
+    | dict.fromkeys(("C64", "F64", "I64", "U64"), 8)
+)
 NAN = {"F16": 0x7E00, "BF16": 0x7FC0, "F32": 0x7FC00000, "F8_E4M3": 0x7F, "F8_E5M2": 0x7E}
 
 
@@ -97,7 +102,8 @@ class Grid:
         self.elements, self.row = elements, max(min(row, elements), 1)
         self.rows, self.columns = group
         self.across = -(-self.row // self.columns)
-        self.count = -(-(-(-elements // self.row)) // self.rows) * self.across
+        height = -(-elements // self.row)
+        self.count = -(-height // self.rows) * self.across
 
     def of_elements(self):
         """The number of each element's group."""

@@ -291,6 +291,9 @@ fn blocks_decode_as_the_naive_way_does() {
                 for len in [0, 24, 4096 + 48, 20_160] {
                     let data = if len % 48 == 0 { skewed(rng.bits(), len) } else { bf16_weights(rng.bits(), len / 2) };
                     let array = Array::new(element, len, 24);
+                    if encoding.components(array).is_none() {
+                        continue;
+                    }
                     let block = stored.encode_block(array, &data, Level::Fast, &mut scratch);
                     let header = header_of(&block);
                     let mut rounded = vec![0xAA; len];

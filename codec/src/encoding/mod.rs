@@ -24,6 +24,8 @@ pub mod float_planes;
 mod groups;
 pub mod low_rank;
 pub mod number;
+#[cfg(test)]
+mod number_tests;
 mod params;
 pub mod permute;
 pub mod plain;

@@ -7,6 +7,7 @@ mod bad_index;
 mod bad_streams;
 mod bases;
 mod good;
+mod quantized;
 mod references;
 mod ternary;
 mod unsupported;
@@ -106,6 +107,7 @@ pub fn bad() -> &'static [Refused] {
             references::bad(),
             affine::bad(),
             ternary::bad(),
+            quantized::bad(),
             bases::bad(),
             views::bad(),
         ];
@@ -118,7 +120,10 @@ pub fn bad() -> &'static [Refused] {
 #[must_use]
 pub fn unsupported() -> &'static [Refused] {
     static CASES: LazyLock<Vec<Refused>> = LazyLock::new(|| {
-        [unsupported::cases(), references::unsupported(), affine::unsupported()].into_iter().flatten().collect()
+        [unsupported::cases(), references::unsupported(), affine::unsupported(), quantized::unsupported()]
+            .into_iter()
+            .flatten()
+            .collect()
     });
     &CASES
 }
