@@ -158,6 +158,24 @@ def test_the_body_of_a_model_with_a_head(llama):
     assert model.cmz_report().compressed_linears == 21
 
 
+def test_a_repository_of_the_hub(llama, monkeypatch):
+    """Weights in other formats are not fetched; what is no repository's name is a path."""
+    plain, compressed = llama
+    asked = []
+
+    def fetch(name, **options):
+        asked.append((name, options["revision"], "*.safetensors" in options["ignore_patterns"]))
+        return str(compressed)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    model = cmz.transformers.from_pretrained("org/model-cmz", revision="v1")
+    assert asked == [("org/model-cmz", "v1", True)]
+    assert torch.equal(logits(model), logits(transformers.LlamaForCausalLM.from_pretrained(plain, dtype="auto")))
+    with pytest.raises(OSError):
+        cmz.transformers.from_pretrained("no/such/folder")
+    assert len(asked) == 1
+
+
 def test_another_type_than_the_file_has(llama):
     plain, compressed = llama
     expected = transformers.LlamaForCausalLM.from_pretrained(plain, dtype=torch.float32)

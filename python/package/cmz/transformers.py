@@ -15,6 +15,7 @@ from ._compressed import CompressedLinear, linear_weights, placeholders, replace
 from ._envelope import export_envelope
 from ._errors import make
 from ._files import CheckpointMapping, Path
+from ._hub import local_folder
 
 __all__ = ["Report", "export_envelope", "from_pretrained", "report"]
 
@@ -55,9 +56,10 @@ def from_pretrained(
     io: str = "auto",
     verify: str = "stored",
     threads: int = 0,
+    revision: str | None = None,
     **options: Any,
 ) -> transformers.PreTrainedModel:
-    """The model of a folder that `cmz.compress` has made of one with safetensors files.
+    """The model of a folder that `cmz.compress` has made of one with safetensors files, or of a repository of the Hub with such files.
 
     `residency`: "dense" decodes all weights now. "compressed" keeps those of linear layers as they are in the file, in the memory of the
     device or, on the CPU, where the file system caches them (with `io="memory"`, in this process), and decodes each in every forward pass:
@@ -68,14 +70,14 @@ def from_pretrained(
     ordinal = _gpu.cuda_device(device, "torch")
     if residency not in ("dense", "compressed"):
         raise make(2001, f"residency={residency!r}", 'one of "dense", "compressed"')
-    folder = os.fspath(path)
+    folder = local_folder(path, revision)
     config = transformers.AutoConfig.from_pretrained(folder) if config is None else config
     cls = model_class or _class_of(config)
     if residency == "dense" and ordinal is not None:
         options.setdefault("device_map", {"": _gpu.torch_device(ordinal)})
     # With compressed residency the rest comes to the device by way of the CPU: transformers would make room there for the whole model.
     decoding = "cpu" if ordinal is None or residency == "compressed" else ordinal
-    tensors = CheckpointMapping(path, device_for=lambda _: decoding, io=io, verify=verify, threads=threads)
+    tensors = CheckpointMapping(folder, device_for=lambda _: decoding, io=io, verify=verify, threads=threads)
     names: dict[str, str] = {}
     slices: Any = tensors.slices()
     if residency == "compressed":

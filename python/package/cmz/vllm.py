@@ -6,8 +6,9 @@ each that a rank needs.
 
 from __future__ import annotations
 
-import os
 from typing import Any
+
+from ._hub import local_folder
 
 _registered = False
 
@@ -25,21 +26,11 @@ def register() -> None:
         """Loads `.cmz` checkpoints."""
 
         def download_model(self, model_config: Any) -> None:
-            _folder(model_config)
+            local_folder(model_config.model, model_config.revision)
 
         def load_weights(self, model: Any, model_config: Any) -> None:
             from .torch import iter_tensors
 
-            model.load_weights(iter_tensors(_folder(model_config), device="auto"))
+            model.load_weights(iter_tensors(local_folder(model_config.model, model_config.revision), device="auto"))
 
     _registered = True
-
-
-def _folder(model_config: Any) -> str:
-    """The model's folder, fetched from the Hub if it is the name of a repository there."""
-    model = model_config.model
-    if os.path.isdir(model):
-        return model
-    from huggingface_hub import snapshot_download
-
-    return snapshot_download(model, revision=model_config.revision)
