@@ -19,6 +19,7 @@ mod small;
 mod spqr;
 mod streams;
 mod table;
+mod ternary;
 
 pub use params::{Kind, Param, Value};
 use params::{Params, closest};
@@ -39,8 +40,17 @@ pub struct Entry {
 }
 
 /// All recipes.
-pub static RECIPES: &[Entry] =
-    &[int::ENTRY, table::NF4, table::MXFP4, table::NVFP4, fp8::ENTRY, kmeans::ENTRY, bcq::ENTRY, spqr::ENTRY];
+pub static RECIPES: &[Entry] = &[
+    int::ENTRY,
+    table::NF4,
+    table::MXFP4,
+    table::NVFP4,
+    fp8::ENTRY,
+    kmeans::ENTRY,
+    bcq::ENTRY,
+    spqr::ENTRY,
+    ternary::ENTRY,
+];
 
 /// The parameter of recipes with groups in rows.
 const fn group_param(default: &'static str) -> Param {

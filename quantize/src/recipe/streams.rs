@@ -11,7 +11,8 @@ pub(super) fn symbols() -> Component {
     stream(&["rans", "bitpack", "raw"])
 }
 
-fn stream(codecs: &[&str]) -> Component {
+/// A stream by the codec that makes it smallest.
+pub(super) fn stream(codecs: &[&str]) -> Component {
     Component::Stream(codecs.iter().map(|&codec| codec.to_owned()).collect())
 }
 
