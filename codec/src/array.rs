@@ -11,7 +11,7 @@ use cmz_format::{
 };
 
 use crate::Scratch;
-use crate::device::{DeviceBlock, DeviceComponent, DeviceJoin};
+use crate::device::DeviceArray;
 use crate::encoding::{Array, Components, Element, Encoding, MAX_COMPONENTS, StreamRef};
 use crate::registry;
 use crate::stream::{Level, StreamCodec, StreamError, Width};
@@ -19,6 +19,7 @@ use crate::stream::{Level, StreamCodec, StreamError, Width};
 /// Is given a stream's name, width, symbols and stored bytes.
 type VisitStream<'a> = dyn FnMut(String, Width, &[u8], &[u8]) + 'a;
 
+mod device;
 mod parts;
 
 pub use parts::Parts;
@@ -331,12 +332,6 @@ impl StoredArray {
         self.decode(array, &mut streams, scratch, data).map_err(|e| Error::new(Code::BadStream, e.to_string()))
     }
 
-    /// How a device joins the components; `None` if only the CPU can.
-    #[must_use]
-    pub fn device_join(&self, element: Element) -> Option<DeviceJoin> {
-        self.encoding.device_join(element)
-    }
-
     /// How a device can decode one block; `None` if only the CPU can.
     ///
     /// # Errors
@@ -346,23 +341,10 @@ impl StoredArray {
         array: Array,
         header: &BlockHeader,
         payload: &'a [u8],
-    ) -> Result<Option<DeviceBlock<'a>>> {
-        let streams = self.streams(header, payload)?;
-        let defined = self.encoding.components(array);
-        let defined = defined.ok_or_else(|| Error::new(Code::BadStream, StreamError::Length.to_string()))?;
-        let Some(join) = self.device_join(array.element) else { return Ok(None) };
-        let mut components = ArrayVec::new();
-        for ((component, stored), (id, stream)) in defined.iter().zip(&self.components).zip(streams) {
-            let (StoredComponent::Stream(codecs), Element::Symbol(width)) = (stored, component.array.element) else {
-                return Ok(None);
-            };
-            let codec = *codecs.iter().find(|codec| codec.id() == id).expect("the streams are permitted ones");
-            let form = codec
-                .device_form(stream, width, component.array.byte_len / width.bytes())
-                .map_err(|e| Error::new(Code::BadStream, e.to_string()))?;
-            components.push(DeviceComponent { codec, width, stream, form });
-        }
-        Ok(Some(DeviceBlock { join, elements: array.byte_len / join.element_len(), components }))
+    ) -> Result<Option<DeviceArray<'a>>> {
+        let mut streams = self.streams(header, payload)?;
+        streams.reverse();
+        self.device_array(array, &mut streams).map_err(|e| Error::new(Code::BadStream, e.to_string()))
     }
 
     /// Decodes the streams of a block and hands out name, width, symbols and stored bytes of

@@ -34,7 +34,7 @@ pub struct EncodingEntry {
     pub fast: bool,
     /// Its specification, in Markdown.
     pub spec: &'static str,
-    /// Whether the codecs' CUDA kernels join its components.
+    /// Whether CUDA kernels put its components together.
     pub cuda: bool,
 }
 
@@ -93,7 +93,7 @@ registry! {
         rans::Rans, since (0, 1), fast Some(110), cuda Some("cmz_rans");
     }
     encodings {
-        affine::SYMMETRIC | ZERO_POINT | BIAS, since (0, 1), fast true, cuda false;
+        affine::SYMMETRIC | ZERO_POINT | BIAS, since (0, 1), fast true, cuda true;
         byte_planes::BytePlanes, since (0, 1), fast true, cuda false;
         plain::Plain, since (0, 1), fast true, cuda true;
         float_planes::FloatPlanes, since (0, 1), fast true, cuda true;

@@ -38,6 +38,7 @@ kernels! {
     Tiered "cmz_tiered",
     Huffman "cmz_huffman",
     Rans "cmz_rans",
+    Affine "cmz_affine",
     Crc32 "cmz_crc32",
 }
 

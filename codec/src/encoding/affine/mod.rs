@@ -5,9 +5,11 @@ use serde_json::{Map, Value};
 
 use super::params::Params;
 use super::{Array, Component, Components, Element, Encoding};
+use crate::device::DeviceNode;
 use crate::stream::{StreamError, Width};
 
 mod decode;
+mod device;
 mod encode;
 mod float;
 #[cfg(test)]
@@ -146,6 +148,10 @@ impl Encoding for Affine {
         let element = Float::of(array.element).expect("components() has a rule for this array");
         decode::join(*self, element, components, data);
         Ok(())
+    }
+
+    fn device_node(&self, array: Array) -> Option<DeviceNode> {
+        self.node(array)
     }
 }
 
