@@ -91,6 +91,9 @@ registry! {
         bitpack::Bitpack, since (0, 1), fast Some(100), cuda Some("cmz_direct");
         huffman::Huffman, since (0, 1), fast None, cuda Some("cmz_huffman");
         rans::Rans, since (0, 1), fast Some(110), cuda Some("cmz_rans");
+        tunstall::Tunstall, since (0, 1), fast Some(100), cuda None;
+        dictionary::Dictionary, since (0, 1), fast Some(100), cuda None;
+        trits::Trits, since (0, 1), fast Some(100), cuda None;
     }
     encodings {
         affine::SYMMETRIC | ZERO_POINT | BIAS, since (0, 1), fast true, cuda true;
@@ -98,6 +101,7 @@ registry! {
         plain::Plain, since (0, 1), fast true, cuda true;
         float_planes::FloatPlanes, since (0, 1), fast true, cuda true;
         float_joint::FloatJoint, since (0, 1), fast false, cuda true;
+        ternary::BY_ROW | GROUPED, since (0, 1), fast true, cuda false;
     }
     references {
         SameAs, since (0, 1);

@@ -35,6 +35,8 @@ def components_of(encoding, element, params=None):
     if encoding == "affine":
         shift = {"symmetric": {}, "zero_point": {"zero_points": params.bits}, "bias": {"biases": params.scale}}[params.form]
         return {"codes": params.bits, "scales": params.scale} | shift if element in AFFINE_TYPES else None
+    if encoding == "ternary":
+        return {"symbols": 2, "minima": "BF16", "maxima": "BF16"} if element in AFFINE_TYPES else None
     if encoding == "byte_planes":
         return {f"byte_{i}": 8 for i in reversed(range(BITS[element] // 8))} if element in BYTE_PLANES else None
     if encoding == "plain":
@@ -64,6 +66,49 @@ class Affine:
     form: str
     group: int
     scale: str
+
+    def count(self, name, elements, row):
+        """Of all components but the codes there is one element for each group."""
+        return elements if name == "codes" else -(-elements // self.group)
+
+    def join(self, element, parts, row):
+        return join_affine(self, element, parts)
+
+
+@dataclass
+class Ternary:
+    """The parameters of `ternary`."""
+
+    group: list
+
+    def groups(self, elements, row):
+        """The group of each element."""
+        (rows, columns), width = self.group, max(min(row, elements), 1)
+        y, x = np.divmod(np.arange(elements), width)
+        return y // rows * -(-width // columns) + x // columns
+
+    def count(self, name, elements, row):
+        return elements if name == "symbols" else int(self.groups(elements, row).max(initial=-1)) + 1
+
+    def join(self, element, parts, row):
+        symbols, group = parts[0], self.groups(len(parts[0]), row)
+        must((symbols < 3).all(), "a symbol that is not ternary")
+        numbers = parts[1:]
+        if element == "F32":
+            numbers = [part.astype("<u4") << 16 for part in numbers]
+        elif element == "F16":
+            numbers = [from_single(to_single(part, "BF16"), element) for part in numbers]
+        low, high = (part[group] for part in numbers)
+        return np.select([symbols == 1, symbols == 2], [low, high], low.dtype.type(0)).tobytes()
+
+
+def ternary_of(params):
+    if unknown := params.keys() - {"group"}:
+        raise Unsupported(f"unknown parameters of ternary: {sorted(unknown)}")
+    group = params.get("group")
+    must(type(group) is list and len(group) == 2, "ternary: group is not two numbers")
+    must(all(type(n) is int and 1 <= n <= 1 << 24 for n in group), "ternary: group is not of 1 to 2^24 rows and columns")
+    return Ternary(group)
 
 
 def affine_of(params):
@@ -161,11 +206,11 @@ class Plan:
 
 
 def plan_of(encoding, element):
-    if encoding.name not in ("plain", "byte_planes", "float_planes", "float_joint", "affine"):
+    if encoding.name not in ("plain", "byte_planes", "float_planes", "float_joint", "affine", "ternary"):
         if encoding.name in REFERENCES:
             raise Corrupt("a reference inside an encoding")
         raise Unsupported(f"unknown encoding {encoding.name!r}")
-    params = affine_of(encoding.params) if encoding.name == "affine" else None
+    params = {"affine": affine_of, "ternary": ternary_of}.get(encoding.name, lambda _: None)(encoding.params)
     if encoding.params and params is None:
         raise Unsupported(f"unknown parameters of encoding {encoding.name}")
     defined = components_of(encoding.name, element, params)
@@ -188,15 +233,19 @@ def codecs_of(names, width):
     return [CODECS[name].id for name in names]
 
 
-def decode_streams(plan, streams, length):
-    """Decodes a block of `length` bytes from its streams, which must be exactly those of the plan (§4.5)."""
+# Elements of a row, where there are no rows.
+NO_ROWS = 1 << 63
+
+
+def decode_streams(plan, streams, length, row):
+    """Decodes a block of `length` bytes in rows of `row` elements from its streams, which must be exactly those of the plan (§4.5)."""
     streams = list(streams)
-    decoded = decode_plan(plan, streams, length)
+    decoded = decode_plan(plan, streams, length, row)
     must(not streams, "a block has more streams than its encoding")
     return decoded
 
 
-def decode_plan(plan, streams, length):
+def decode_plan(plan, streams, length, row=NO_ROWS):
     if plan.encoding == "plain":
         size = symbol_size(plan.element)
     else:
@@ -205,8 +254,7 @@ def decode_plan(plan, streams, length):
     must(length % size == 0, "a block ends inside an element")
     elements, parts = length // size, []
     for name, component in zip(plan.names, plan.components, strict=True):
-        # Of affine, all but the codes are one for each group.
-        count = -(-elements // plan.params.group) if plan.params and name != "codes" else elements
+        count = plan.params.count(name, elements, row) if plan.params else elements
         if isinstance(component, Plan):
             size = element_size(component.element)
             parts.append(np.frombuffer(decode_plan(component, streams, count * size), f"<u{size}"))
@@ -218,4 +266,4 @@ def decode_plan(plan, streams, length):
             raise Unsupported(f"unknown stream codec {codec}")
         must(codec in codecs, "a stream of a codec that the manifest does not name")
         parts.append(DECODERS[codec](stream, count, width))
-    return join_affine(plan.params, plan.element, parts) if plan.params else join(plan.encoding, plan.element, parts)
+    return plan.params.join(plan.element, parts, row) if plan.params else join(plan.encoding, plan.element, parts)

@@ -4,8 +4,10 @@ Each function is the page of its codec, codec/src/stream/<name>/SPEC.md, in nump
 every tile at a time: a step is an operation on arrays, so that a megabyte takes seconds.
 """
 
+import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -244,6 +246,90 @@ def rans_frequencies(bytes_left, count):
     return frequencies
 
 
+def ternary(stream, n):
+    """The parameters and the code of a codec of ternary symbols; None and the symbols, if they are packed."""
+    must(len(stream) >= 4 and stream[0] <= 1 and stream[3] == 0, "no header")
+    if stream[0] == 1:
+        must(not any(stream[1:3]), "reserved bytes that are not zero")
+        return None, bitpack(stream[4:], n, 2)
+    return stream[1:3], stream[4:]
+
+
+def tunstall(stream, n, width):
+    frequencies, code = ternary(stream, n)
+    if frequencies is None:
+        return code
+    must(min(frequencies) >= 1 and sum(frequencies) <= 255, "not the frequencies of three symbols")
+    words = tunstall_words([256 - sum(frequencies), *frequencies])
+    return by_codewords(code, n, words, 10)
+
+
+def tunstall_words(frequencies):
+    words, weights = [b""], [1 << 32]
+    for _ in range(511):
+        place = max((p for p in range(len(words)) if len(words[p]) < 32), key=lambda p: (weights[p], -p))
+        word, weight = words[place], weights[place]
+        words[place], weights[place] = word + b"\0", weight * frequencies[0] // 256
+        words += [word + b"\1", word + b"\2"]
+        weights += [weight * frequency // 256 for frequency in frequencies[1:]]
+    return words
+
+
+def dictionary(stream, n, width):
+    params, code = ternary(stream, n)
+    if params is None:
+        return code
+    must(not any(params), "reserved bytes that are not zero")
+    return by_codewords(code, n, dictionary_words(), 16)
+
+
+@cache
+def dictionary_words():
+    """The symbols of each codeword. Products of negative numbers are as those of positive ones, and heaps have the least in front."""
+    p = [0.885, (1 - 0.885) / 2, (1 - 0.885) / 2]
+    pairs = [p[r // 3] * p[r % 3] for r in range(9)]
+    candidates, sequences = [(-1.0, ())], []
+    while len(sequences) < 65536:
+        probability, sequence = heapq.heappop(candidates)
+        if sequence:
+            sequences.append(sequence)
+        if len(sequence) < 14:
+            for r in range(9):
+                heapq.heappush(candidates, (probability * pairs[r], (*sequence, r)))
+    return [bytes(symbol for r in sequence for symbol in (r % 3, r // 3)) for sequence in sequences]
+
+
+def by_codewords(code, n, words, bits):
+    """Tiles of codewords that stand for `words`."""
+    ends, payload = tile_ends(code, 0, -(-n // 8192))
+    must(len(payload) == 4 * ends[-1], "the stream does not end with its payload")
+    out = b""
+    for t, (start, end) in enumerate(zip(4 * ends[:-1], 4 * ends[1:])):
+        tile, count = payload[start:end], min(8192, n - 8192 * t)
+        all_bits, used, symbols = int.from_bytes(tile, "little"), 0, b""
+        while len(symbols) < count:
+            codeword = all_bits >> used & (1 << bits) - 1
+            used += bits
+            must(used <= 8 * len(tile) and codeword < len(words), "a tile that ends early, or a codeword that stands for nothing")
+            symbols += words[codeword]
+        must(not any(symbols[count:]), "symbols behind the end that are not zero")
+        must(len(tile) == -(-used // 32) * 4 and all_bits >> used == 0, "a tile of another length than its codewords")
+        out += symbols[:count]
+    return np.frombuffer(out, "u1")
+
+
+def trits(stream, n, width):
+    params, code = ternary(stream, n)
+    if params is None:
+        return code
+    must(not any(params), "reserved bytes that are not zero")
+    values = np.frombuffer(code, "u1")
+    must(len(values) == -(-n // 5) and (values < 243).all(), "not five ternary symbols to a byte")
+    symbols = (values[:, None] // np.array([1, 3, 9, 27, 81], "u1") % 3).reshape(-1)
+    must(not symbols[n:].any(), "symbols behind the end that are not zero")
+    return symbols[:n]
+
+
 @dataclass
 class Codec:
     """A stream codec: its id, the widths of symbols that it is for, and its decoder."""
@@ -262,5 +348,8 @@ CODECS = {
     "bitpack": Codec(3, range(1, 17), bitpack),
     "huffman": Codec(4, range(1, 9), huffman),
     "rans": Codec(5, range(1, 13), rans),
+    "tunstall": Codec(6, (2,), tunstall),
+    "dictionary": Codec(7, (2,), dictionary),
+    "trits": Codec(8, (2,), trits),
 }
 DECODERS = {codec.id: codec.decode for codec in CODECS.values()}

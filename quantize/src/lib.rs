@@ -4,5 +4,6 @@
 //! this crate.
 
 mod matrix;
+pub mod solver;
 
 pub use matrix::Matrix;

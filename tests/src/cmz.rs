@@ -1,7 +1,7 @@
 //! Writes `.cmz` files with stated encodings, so that golden files do not depend on what
 //! an encoder would choose today.
 
-use cmz_codec::array::{StoredArray, element_of};
+use cmz_codec::array::{StoredArray, array_of};
 use cmz_codec::encoding::plain::Plain;
 use cmz_codec::encoding::reference::{BaseId, Operation, Reference};
 use cmz_codec::encoding::{Array, Element, Encoding as CmzEncoding};
@@ -183,8 +183,7 @@ pub fn decoded(source: &[u8], storage: &dyn Fn(&Entry) -> Storage) -> Result<Vec
         let stored = StoredArray::of_tensor(tensor)?;
         let len = tensor.block_len() as usize;
         for (block, rounded) in source[range.clone()].chunks(len).zip(decoded[range].chunks_mut(len)) {
-            let array = Array::vector(element_of(tensor), block.len());
-            stored.round(array, block, &mut Scratch::new(), rounded);
+            stored.round(array_of(tensor, block.len()), block, &mut Scratch::new(), rounded);
         }
     }
     Ok(decoded)

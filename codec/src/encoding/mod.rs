@@ -23,6 +23,7 @@ mod params;
 pub mod plain;
 pub mod reference;
 mod sources;
+pub mod ternary;
 mod versions;
 
 /// Components of one encoding, at most.

@@ -30,10 +30,23 @@ impl<'a> Params<'a> {
     /// # Errors
     /// [`Code::Malformed`] if it is missing, no integer, or outside of `range`.
     pub(super) fn integer(&self, key: &str, range: RangeInclusive<u32>) -> Result<u32> {
-        let value = self.values.get(key).and_then(Value::as_u64).and_then(|value| u32::try_from(value).ok());
-        value.filter(|value| range.contains(value)).ok_or_else(|| {
+        self.values.get(key).and_then(|value| integer_in(value, &range)).ok_or_else(|| {
             let (first, last) = (range.start(), range.end());
             self.malformed(format!("parameter {key:?} is not an integer from {first} to {last}"))
+        })
+    }
+
+    /// A list of `N` integers.
+    ///
+    /// # Errors
+    /// [`Code::Malformed`] if it is missing, or anything else than `N` integers in `range`.
+    pub(super) fn integers<const N: usize>(&self, key: &str, range: RangeInclusive<u32>) -> Result<[u32; N]> {
+        let list = self.values.get(key).and_then(Value::as_array);
+        let integers: Option<Vec<u32>> =
+            list.and_then(|list| list.iter().map(|value| integer_in(value, &range)).collect());
+        integers.and_then(|integers| integers.try_into().ok()).ok_or_else(|| {
+            let (first, last) = (range.start(), range.end());
+            self.malformed(format!("parameter {key:?} is not a list of {N} integers from {first} to {last}"))
         })
     }
 
@@ -53,6 +66,12 @@ impl<'a> Params<'a> {
     fn malformed(&self, why: String) -> Error {
         Error::new(Code::Malformed, format!("encoding {:?}: {why}", self.encoding))
     }
+}
+
+/// An integer of `range`.
+fn integer_in(value: &Value, range: &RangeInclusive<u32>) -> Option<u32> {
+    let value = value.as_u64().and_then(|value| u32::try_from(value).ok())?;
+    range.contains(&value).then_some(value)
 }
 
 fn unknown(why: String) -> Error {

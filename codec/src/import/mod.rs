@@ -13,6 +13,7 @@ use crate::io::PlainFile;
 use crate::safetensors::Header;
 
 pub mod dfloat11;
+pub mod qmoe;
 mod restored;
 
 pub use restored::Restored;

@@ -49,6 +49,11 @@ impl Histogram {
         self.distinct
     }
 
+    /// How often each of the `2^width` symbols occurs.
+    pub(super) fn counts(&self) -> &[u32] {
+        &self.counts
+    }
+
     /// The `n` largest counts, largest first.
     #[must_use]
     pub fn largest(&self, n: usize) -> Vec<u32> {

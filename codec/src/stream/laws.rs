@@ -91,6 +91,29 @@ pub(crate) fn check(codec: &dyn StreamCodec) {
     }
 }
 
+/// Checks a codec of ternary symbols as [`check`] does, on arrays of 0, 1 and 2: from few zeros to nothing else.
+pub(crate) fn check_ternary(codec: &dyn StreamCodec) {
+    let mut scratch = Scratch::new();
+    for per_mille in [100, 333, 600, 857, 886, 950, 998, 1000] {
+        for len in LENGTHS {
+            let symbols = ternary(per_mille, len, per_mille ^ len as u64);
+            let what = format!("{}, {per_mille} zeros in a thousand, {len}", codec.name());
+            check_array(codec, &symbols, Width::new(2), Level::Fast, &mut scratch, &what);
+        }
+    }
+}
+
+/// An array of ternary symbols, so many of a thousand of which are zeros.
+pub(crate) fn ternary(per_mille: u64, len: usize, seed: u64) -> Vec<u8> {
+    let mut random = Random(seed);
+    (0..len)
+        .map(|_| {
+            let r = random.next();
+            if r % 1000 < per_mille { 0 } else { 1 + (r >> 63) as u8 }
+        })
+        .collect()
+}
+
 fn check_array(codec: &dyn StreamCodec, symbols: &[u8], width: Width, level: Level, scratch: &mut Scratch, what: &str) {
     let mut stream = b"kept".to_vec();
     codec.encode(symbols, width, level, scratch, &mut stream);

@@ -13,6 +13,7 @@ use crate::device::DeviceForm;
 
 pub mod bitpack;
 mod counter;
+pub mod dictionary;
 mod histogram;
 pub mod huffman;
 #[cfg(test)]
@@ -21,7 +22,10 @@ pub mod rans;
 pub mod raw;
 pub(crate) mod repeats;
 mod symbol_set;
+mod ternary;
 pub mod tiered;
+pub mod trits;
+pub mod tunstall;
 pub mod zstd;
 
 /// Width of the symbols of an array, in bits: 1 to 16. A symbol of up to 8 bits takes

@@ -8,6 +8,7 @@ mod bad_streams;
 mod bases;
 mod good;
 mod references;
+mod ternary;
 mod unsupported;
 
 use std::fmt::Write;
@@ -81,8 +82,9 @@ impl Refused {
 /// Every file that must be read.
 #[must_use]
 pub fn good() -> &'static [Good] {
-    static CASES: LazyLock<Vec<Good>> =
-        LazyLock::new(|| [good::cases(), references::good(), bases::good()].into_iter().flatten().collect());
+    static CASES: LazyLock<Vec<Good>> = LazyLock::new(|| {
+        [good::cases(), ternary::good(), references::good(), bases::good()].into_iter().flatten().collect()
+    });
     &CASES
 }
 
@@ -97,6 +99,7 @@ pub fn bad() -> &'static [Refused] {
             bad_streams::cases(),
             references::bad(),
             affine::bad(),
+            ternary::bad(),
             bases::bad(),
         ];
         parts.into_iter().flatten().collect()

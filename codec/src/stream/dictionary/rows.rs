@@ -1,0 +1,49 @@
+//! Rows of QMoE: codewords for each row of a matrix, without tiles (arXiv 2310.16795, section 4.2).
+
+use super::table::DICTIONARY;
+use super::{Symbols, expand};
+use crate::stream::StreamError;
+
+/// Appends the codewords of a row of ternary symbols, 0 to 2: the longest sequence of the dictionary, one after the other. Where the row has an
+/// odd number of symbols, a 0 follows it.
+///
+/// # Errors
+/// If a symbol is not 0, 1 or 2; some codewords may then have been appended.
+pub fn encode_row(symbols: &[u8], codewords: &mut Vec<u16>) -> Result<(), StreamError> {
+    let (mut children, mut codeword) = (&DICTIONARY.first, None);
+    for pair in symbols.chunks(2) {
+        let (first, second) = (pair[0], pair.get(1).copied().unwrap_or(0));
+        if first > 2 || second > 2 {
+            return Err(StreamError::Invalid("a symbol that is not ternary"));
+        }
+        let pair = usize::from(first + 3 * second);
+        let mut next = children[pair];
+        // Codeword 0 is a sequence of one pair: it makes no other one longer.
+        if let Some(codeword) = codeword
+            && next == 0
+        {
+            codewords.push(codeword);
+            next = DICTIONARY.first[pair];
+        }
+        codeword = Some(next);
+        children = &DICTIONARY.longer[usize::from(next)];
+    }
+    codewords.extend(codeword);
+    Ok(())
+}
+
+/// Decodes the codewords of a row into exactly `symbols`. Of the last codeword, symbols behind the row are passed over.
+///
+/// # Errors
+/// If the codewords stand for fewer symbols, or if there is one more than the row needs.
+pub fn decode_row(codewords: &[u16], symbols: &mut [u8]) -> Result<(), StreamError> {
+    let mut done = 0;
+    for &codeword in codewords {
+        let Symbols { symbols: word, len } = expand(codeword);
+        let place = symbols.get_mut(done..).filter(|place| !place.is_empty()).ok_or(StreamError::Length)?;
+        let len = len.min(place.len());
+        place[..len].copy_from_slice(&word[..len]);
+        done += len;
+    }
+    if done == symbols.len() { Ok(()) } else { Err(StreamError::Length) }
+}
