@@ -87,6 +87,8 @@ pub enum DeviceNode {
     Join(DeviceJoin),
     /// Multiplies codes by the scales of their groups.
     Affine(DeviceAffine),
+    /// Chooses between 0 and the two numbers of a group.
+    Ternary(DeviceTernary),
 }
 
 /// The groups of an array: rectangles of elements, counted from its beginning and from that of each row.
@@ -105,6 +107,13 @@ impl DeviceGroups {
     #[must_use]
     pub const fn of_row(&self) -> u32 {
         self.row.div_ceil(self.columns)
+    }
+
+    /// The group of an element.
+    #[must_use]
+    pub const fn of(&self, element: u64) -> u64 {
+        let (row, column) = (element / self.row as u64, element % self.row as u64);
+        row / self.rows as u64 * self.of_row() as u64 + column / self.columns as u64
     }
 
     /// The groups that `elements` elements lie in.
@@ -163,6 +172,15 @@ pub struct DeviceAffine {
     pub shift: DeviceShift,
     /// Bits of a code.
     pub bits: u8,
+    /// The groups of the elements.
+    pub groups: DeviceGroups,
+}
+
+/// The parameters of `ternary`, whose components are symbols, minima and maxima; these are brain floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceTernary {
+    /// What the elements are.
+    pub element: DeviceFloat,
     /// The groups of the elements.
     pub groups: DeviceGroups,
 }

@@ -101,7 +101,7 @@ registry! {
         plain::Plain, since (0, 1), fast true, cuda true;
         float_planes::FloatPlanes, since (0, 1), fast true, cuda true;
         float_joint::FloatJoint, since (0, 1), fast false, cuda true;
-        ternary::BY_ROW | GROUPED, since (0, 1), fast true, cuda false;
+        ternary::BY_ROW | GROUPED, since (0, 1), fast true, cuda true;
     }
     references {
         SameAs, since (0, 1);

@@ -5,7 +5,7 @@ use cmz_format::{BlockHeader, Code, EncodedBlock, Error, Result, Tensor, crc32};
 
 use crate::Scratch;
 use crate::array::{Parts, StoredArray, array_of};
-use crate::device::{DeviceArray, DeviceShape};
+use crate::device::{DeviceArray, DeviceNode, DeviceShape};
 use crate::encoding::reference::{Operation, Reference, unit_len};
 use crate::encoding::{Array, Element};
 use crate::stream::{Level, Width};
@@ -116,6 +116,24 @@ impl StoredTensor {
     pub fn device_block<'a>(&self, header: &BlockHeader, payload: &'a [u8]) -> Result<Option<DeviceArray<'a>>> {
         match (&self.reference, &self.array) {
             (None, Some(array)) => array.device_block(self.block(header.decoded_len as usize), header, payload),
+            _ => Ok(None),
+        }
+    }
+
+    /// What a device does with the components of one block, and the components; `None` if it has no way.
+    ///
+    /// # Errors
+    /// As [`StoredArray::decode_block`].
+    pub(crate) fn components_of_block(
+        &self,
+        header: &BlockHeader,
+        payload: &[u8],
+        scratch: &mut Scratch,
+    ) -> Result<Option<(DeviceNode, Vec<Vec<u8>>)>> {
+        match (&self.reference, &self.array) {
+            (None, Some(array)) => {
+                array.components_of_block(self.block(header.decoded_len as usize), header, payload, scratch)
+            }
             _ => Ok(None),
         }
     }

@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use arrayvec::ArrayVec;
 use cmz_codec::device::{
-    DeviceAffine, DeviceArray, DeviceComponent, DeviceForm, DeviceJoin, DeviceNode, DeviceShape, DeviceShift,
-    DeviceStream,
+    DeviceArray, DeviceComponent, DeviceFloat, DeviceForm, DeviceGroups, DeviceJoin, DeviceNode, DeviceShape,
+    DeviceShift, DeviceStream,
 };
 use cmz_codec::{Archive, Code, Error, Result, Scratch};
 
-use crate::job::{Job, OTHERS, Place, Plane, Span, TILES_OF_SPAN, affine_table};
+use crate::job::{Job, OTHERS, Place, Plane, Span, TILES_OF_SPAN, affine_table, ternary_table};
 use crate::kernel::Kernel;
 
 /// Alignment of everything that kernels read, in bytes.
@@ -217,7 +217,33 @@ impl Builder<'_> {
     fn array(&mut self, array: &DeviceArray<'_>, to: Destination) -> Result<Step> {
         match array.node {
             DeviceNode::Join(join) => self.joined(array, join, to),
-            DeviceNode::Affine(affine) => self.affine(array, &affine, to),
+            DeviceNode::Affine(affine) => {
+                let biases = (affine.shift == DeviceShift::Bias).then_some(affine.scale);
+                let number_kinds = [None, Some(affine.scale), biases];
+                let (element, groups) = (affine.element, affine.groups);
+                self.grouped(
+                    array,
+                    element,
+                    groups,
+                    number_kinds,
+                    Kernel::Affine,
+                    |count| affine_table(&affine, count),
+                    to,
+                )
+            }
+            DeviceNode::Ternary(ternary) => {
+                let number_kinds = [None, Some(DeviceFloat::Bf16), Some(DeviceFloat::Bf16)];
+                let (element, groups) = (ternary.element, ternary.groups);
+                self.grouped(
+                    array,
+                    element,
+                    groups,
+                    number_kinds,
+                    Kernel::Ternary,
+                    |count| ternary_table(&ternary, count),
+                    to,
+                )
+            }
         }
     }
 
@@ -242,27 +268,38 @@ impl Builder<'_> {
         Ok(ready)
     }
 
-    fn affine(&mut self, array: &DeviceArray<'_>, affine: &DeviceAffine, to: Destination) -> Result<Step> {
-        let elements = array.byte_len / affine.element.bytes();
-        let count = affine.groups.count(elements as u32);
+    /// Elements of type `element` by a kernel that reads their components at any index: symbols, or numbers of the type that
+    /// `number_kinds` has in their place. `table` makes its parameters, from the number of groups.
+    #[expect(clippy::too_many_arguments, reason = "what sets the kernels apart")]
+    fn grouped(
+        &mut self,
+        array: &DeviceArray<'_>,
+        element: DeviceFloat,
+        groups: DeviceGroups,
+        number_kinds: [Option<DeviceFloat>; 3],
+        kernel: Kernel,
+        table: impl Fn(u32) -> Vec<u8>,
+        to: Destination,
+    ) -> Result<Step> {
+        let elements = array.byte_len / element.bytes();
         let mut planes: ArrayVec<Plane, COMPONENTS> = ArrayVec::new();
         let mut ready = 0;
-        for (number, component) in array.components.iter().enumerate() {
+        for (component, kind) in array.components.iter().zip(number_kinds) {
             let (plane, step) = self.component(component)?;
             ready = ready.max(step);
-            let is_number = number == 1 || number == 2 && affine.shift == DeviceShift::Bias;
-            planes.push(if is_number { plane.of_numbers(affine.scale) } else { plane });
+            planes.push(kind.map_or(plane, |kind| plane.of_numbers(kind)));
         }
-        let (Some((&codes, others)), Ok(count)) = (planes.split_first(), u32::try_from(count)) else {
+        let count = u32::try_from(groups.count(elements as u32));
+        let (Some((&codes, others)), Ok(count)) = (planes.split_first(), count) else {
             return Err(Error::new(Code::BadStream, "the array has no codes"));
         };
-        let table = affine_table(affine, count);
+        let table = table(count);
         let (offset, bytes) = self.region.take(table.len());
         bytes.copy_from_slice(&table);
-        let source = Source { table: offset, table_len: (table.len() / 4) as u32, ..Source::plane(codes, affine.bits) };
-        let (wanted, out) = to.elements(elements, affine.element.bytes());
+        let source = Source { table: offset, table_len: (table.len() / 4) as u32, ..Source::plane(codes, 8) };
+        let (wanted, out) = to.elements(elements, element.bytes());
         let job = job(source, DeviceJoin::Bytes, others, elements, wanted, (to.place, out));
-        self.tasks.push(Task { step: ready, kernel: Kernel::Affine, job });
+        self.tasks.push(Task { step: ready, kernel, job });
         Ok(ready)
     }
 

@@ -2,7 +2,7 @@
 
 use std::mem::{offset_of, size_of};
 
-use cmz_codec::device::{DeviceAffine, DeviceFloat, DeviceGroups, DeviceJoin};
+use cmz_codec::device::{DeviceAffine, DeviceFloat, DeviceGroups, DeviceJoin, DeviceTernary};
 use cudarc::driver::DeviceRepr;
 
 /// Threads of a CTA.
@@ -143,6 +143,15 @@ pub(crate) fn affine_table(affine: &DeviceAffine, count: u32) -> Vec<u8> {
     put_groups(affine.groups, &mut table);
     table.extend(count.to_le_bytes());
     table.extend([affine.element as u8, affine.scale as u8, affine.shift as u8, affine.bits]);
+    table
+}
+
+/// The parameters of `cmz_ternary`, for `count` groups.
+pub(crate) fn ternary_table(ternary: &DeviceTernary, count: u32) -> Vec<u8> {
+    let mut table = Vec::new();
+    put_groups(ternary.groups, &mut table);
+    table.extend(count.to_le_bytes());
+    table.extend([ternary.element as u8, 0, 0, 0]);
     table
 }
 

@@ -39,6 +39,7 @@ kernels! {
     Huffman "cmz_huffman",
     Rans "cmz_rans",
     Affine "cmz_affine",
+    Ternary "cmz_ternary",
     Crc32 "cmz_crc32",
 }
 

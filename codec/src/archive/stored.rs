@@ -6,7 +6,7 @@ use cmz_format::{BlockHeader, Result};
 
 use super::Archive;
 use crate::Scratch;
-use crate::device::{DeviceArray, DeviceShape};
+use crate::device::{DeviceArray, DeviceNode, DeviceShape};
 
 impl Archive {
     /// The components of a tensor's blocks, at any depth, each at most as long as it is in any block; `None` if a device cannot put
@@ -72,6 +72,27 @@ impl Archive {
     ) -> Result<Option<DeviceArray<'a>>> {
         let stored = self.stored(tensor)?;
         stored.device_block(header, payload).map_err(|e| self.in_block(e, tensor, ordinal))
+    }
+
+    /// Reads and checks one data block and decodes the components of its elements, without putting these together: what a device
+    /// would do with them, and the components as they lie in memory. `None` if a device has no way to put them together.
+    ///
+    /// # Errors
+    /// As [`Self::read_into`].
+    ///
+    /// # Panics
+    /// If there is no such block.
+    pub fn read_components(
+        &self,
+        tensor: usize,
+        ordinal: usize,
+        scratch: &mut Scratch,
+    ) -> Result<Option<(DeviceNode, Vec<Vec<u8>>)>> {
+        let stored = self.stored(tensor)?;
+        let (header, payload) = self.read_payload(tensor, ordinal, scratch)?;
+        let components = stored.components_of_block(&header, &payload, scratch);
+        scratch.recycle(payload);
+        components.map_err(|e| self.in_block(e, tensor, ordinal))
     }
 
     /// Reads a data block as it is stored, and checks that.

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use self::groups::Groups;
 use super::params::Params;
 use super::{Array, Component, Components, Element, Encoding};
+use crate::device::{DeviceFloat, DeviceGroups, DeviceNode, DeviceTernary};
 use crate::stream::{StreamError, Width};
 
 mod decode;
@@ -95,6 +96,22 @@ impl Encoding for Ternary {
         let groups = self.groups(array).expect("components() has a rule for this array");
         let [symbols, minima, maxima] = *components else { unreachable!("components() gave this array three") };
         decode::join(float, groups, symbols, [minima, maxima], data)
+    }
+
+    fn device_node(&self, array: Array) -> Option<DeviceNode> {
+        let element = Float::of(array.element)?;
+        let elements = (array.byte_len / element.len()).max(1);
+        let groups = DeviceGroups {
+            row: u32::try_from(array.row.min(elements)).ok()?,
+            rows: self.group[0],
+            columns: self.group[1],
+        };
+        let element = match element {
+            Float::F16 => DeviceFloat::F16,
+            Float::BF16 => DeviceFloat::Bf16,
+            Float::F32 => DeviceFloat::F32,
+        };
+        Some(DeviceNode::Ternary(DeviceTernary { element, groups }))
     }
 }
 
