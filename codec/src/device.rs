@@ -159,19 +159,23 @@ pub enum DeviceShift {
     ZeroPoint = 1,
     /// A number of the group is added in the end.
     Bias = 2,
+    /// A number of the group is taken from the code.
+    Zero = 3,
 }
 
-/// The parameters of `affine`, whose components are codes, scales, and zero points or biases where there are any.
+/// The parameters of `affine`, whose components are codes, scales, and zero points, zeros or biases where there are any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceAffine {
     /// What the elements are.
     pub element: DeviceFloat,
-    /// What scales and biases are.
+    /// What scales, zeros and biases are.
     pub scale: DeviceFloat,
     /// What codes are moved by.
     pub shift: DeviceShift,
     /// Bits of a code.
     pub bits: u8,
+    /// Whether each step is rounded to half precision, and not to single precision.
+    pub half: bool,
     /// The groups of the elements.
     pub groups: DeviceGroups,
 }

@@ -218,8 +218,8 @@ impl Builder<'_> {
         match array.node {
             DeviceNode::Join(join) => self.joined(array, join, to),
             DeviceNode::Affine(affine) => {
-                let biases = (affine.shift == DeviceShift::Bias).then_some(affine.scale);
-                let number_kinds = [None, Some(affine.scale), biases];
+                let numbers = matches!(affine.shift, DeviceShift::Bias | DeviceShift::Zero);
+                let number_kinds = [None, Some(affine.scale), numbers.then_some(affine.scale)];
                 let (element, groups) = (affine.element, affine.groups);
                 self.grouped(
                     array,

@@ -142,7 +142,12 @@ pub(crate) fn affine_table(affine: &DeviceAffine, count: u32) -> Vec<u8> {
     let mut table = Vec::new();
     put_groups(affine.groups, &mut table);
     table.extend(count.to_le_bytes());
-    table.extend([affine.element as u8, affine.scale as u8, affine.shift as u8, affine.bits]);
+    table.extend([
+        affine.element as u8,
+        affine.scale as u8,
+        affine.shift as u8,
+        affine.bits | u8::from(affine.half) << 4,
+    ]);
     table
 }
 

@@ -17,6 +17,7 @@ impl Affine {
                 Form::Bias => DeviceShift::Bias,
             },
             bits: self.bits,
+            half: false,
             groups: DeviceGroups { row: elements, rows: 1, columns: self.group },
         }))
     }
