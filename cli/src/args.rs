@@ -224,7 +224,7 @@ pub(crate) struct Inspect {
     /// Files or folders.
     #[arg(required_unless_present = "codecs", value_name = "INPUT")]
     pub(crate) inputs: Vec<PathBuf>,
-    /// List the tensors.
+    /// List the tensors, and the views that come from them.
     #[arg(long)]
     pub(crate) tensors: bool,
     /// List the tensors in this order: by name, or the largest value first.
@@ -240,7 +240,7 @@ pub(crate) struct Inspect {
     /// weight, and what more is stored. Everything is decoded for it.
     #[arg(long)]
     pub(crate) entropy: bool,
-    /// List the stream codecs and encodings that this cmz knows.
+    /// List the stream codecs, encodings and layouts of views that this cmz knows.
     #[arg(long)]
     pub(crate) codecs: bool,
 }
@@ -282,7 +282,7 @@ pub(crate) struct Verify {
     pub(crate) device: DeviceArg,
 }
 
-/// Write one tensor, or rows of it, as .npy or raw bytes.
+/// Write one tensor or view, or rows of it, as .npy or raw bytes.
 ///
 /// Only the blocks that hold the rows are read and decoded. Element types that NumPy lacks are
 /// written as unsigned integers of the same width (BF16 as u2) or as bytes.
@@ -296,7 +296,7 @@ pub(crate) struct Extract {
     /// File or folder.
     #[arg(value_name = "INPUT")]
     pub(crate) input: PathBuf,
-    /// Tensor, or rows of it: `NAME` or `NAME[a:b]`.
+    /// Tensor or view, or rows of it: `NAME` or `NAME[a:b]`.
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
     /// Rows a to b - 1 of the first dimension; either may be left out.
@@ -343,13 +343,16 @@ pub(crate) struct Recover {
     pub(crate) force: bool,
 }
 
-/// Make .cmz files of a checkpoint that another program has compressed.
+/// Make .cmz files of a checkpoint that another program has compressed or quantized.
 ///
-/// The weights come back bit for bit, under their original names; the checkpoint stays.
+/// Compressed weights come back bit for bit, under their original names. Quantized ones stay what
+/// they are, file by file, byte for byte; the .cmz files also say what weights they stand for, which
+/// `cmz extract` computes. The checkpoint stays.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Example:
-  cmz import dfloat11 model-DF11/ --like model/ -o model-cmz/")]
+Examples:
+  cmz import dfloat11 model-DF11/ --like model/ -o model-cmz/
+  cmz import auto model-GPTQ/ -o model-cmz/")]
 pub(crate) struct Import {
     #[command(subcommand)]
     pub(crate) kind: ImportKind,
@@ -358,6 +361,53 @@ pub(crate) struct Import {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImportKind {
     Dfloat11(ImportDfloat11),
+    /// Import a quantized checkpoint, by whatever program its configuration names.
+    Auto(ImportQuantized),
+    /// Import a checkpoint of AWQ (GEMM kernels).
+    Awq(ImportQuantized),
+    /// Import a checkpoint of bitsandbytes: NF4, FP4 or LLM.int8.
+    Bitsandbytes(ImportQuantized),
+    /// Import a checkpoint of compressed-tensors: integers, FP8, NVFP4 or MXFP4.
+    CompressedTensors(ImportQuantized),
+    /// Import an FP8 checkpoint, as those of DeepSeek.
+    Fp8(ImportQuantized),
+    /// Import a checkpoint of GPTQ, version 1 or 2.
+    Gptq(ImportQuantized),
+    /// Import a checkpoint of ModelOpt: FP8 or NVFP4.
+    Modelopt(ImportQuantized),
+    /// Import an MXFP4 checkpoint, as gpt-oss.
+    Mxfp4(ImportQuantized),
+    /// Import a checkpoint of SpQR's inference library.
+    Spqr(ImportQuantized),
+}
+
+/// What every import of a quantized checkpoint is told.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cmz import auto model-GPTQ/ -o model-cmz/
+  cmz inspect model-cmz/ --tensors                                          lists the weights as views
+  cmz extract model-cmz/ model.layers.0.mlp.down_proj.weight                computes them
+  cmz decompress model-cmz/ -o back/                                        restores the quantized files")]
+pub(crate) struct ImportQuantized {
+    /// Folder of the checkpoint, its one safetensors file, or its *.safetensors.index.json.
+    #[arg(value_name = "INPUT")]
+    pub(crate) input: PathBuf,
+    /// File to write, or folder to write into.
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) output: PathBuf,
+    /// Replace what is there.
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Fast: decodes at the speed of memory. Max: the smallest files.
+    #[arg(long, default_value = "fast")]
+    pub(crate) level: LevelArg,
+    /// Use this stream codec wherever possible (`cmz inspect --codecs` lists them).
+    #[arg(long, value_name = "NAME")]
+    pub(crate) codec: Option<String>,
+    /// Do not decode and compare the result.
+    #[arg(long)]
+    pub(crate) no_verify: bool,
 }
 
 /// Import a DFloat11 checkpoint (versions 0.2 to 0.5).

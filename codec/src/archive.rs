@@ -14,6 +14,7 @@ use crate::tensor::StoredTensor;
 use crate::{Scratch, lock, pipeline};
 
 mod stored;
+mod view;
 
 /// An open `.cmz` file. It can be read from several threads at once.
 ///

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use cmz_format::{Code, Error, Result};
+use cmz_format::{Code, Error, Result, View};
 
 use crate::convert::partial_path;
 
@@ -18,11 +18,13 @@ mod listing;
 mod marker;
 mod run;
 mod shards;
+mod views;
 
 pub use import::plan_import;
 pub(crate) use import::safetensors_of;
 pub use marker::{CmzIndex, Shard};
 pub use run::{Done, compress, decompress, import};
+pub use views::plan_quantized;
 
 use listing::{Listing, is_partial, list};
 use marker::CMZ_INDEX;
@@ -55,6 +57,8 @@ pub struct Plan {
     pub left_out: Vec<PathBuf>,
     /// What the user should know.
     pub notes: Vec<String>,
+    /// For each job, the weights that the tensors of a quantized checkpoint stand for.
+    pub views: Vec<Vec<View>>,
     /// Indexes of `.cmz` files that the plan follows.
     pub indexes: Vec<PathBuf>,
     /// Indexes to be written at the end: where, and which tensor is in which `.cmz` file.
@@ -122,6 +126,7 @@ pub fn plan_compress(source: &Path, target: Option<&Path>, aux: bool) -> Result<
         }
     };
     plan.settle()?;
+    views::find(&mut plan, source);
     Ok(plan)
 }
 

@@ -19,6 +19,7 @@ pub mod safetensors;
 mod scratch;
 pub mod stream;
 pub mod tensor;
+pub mod view;
 
 pub use archive::{Archive, ContentBlock, DecodedBlock};
 pub use cmz_format::{Code, Error, ErrorKind, Result};

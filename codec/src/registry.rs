@@ -1,9 +1,10 @@
-//! The one list of stream codecs and encodings, those that refer to other tensors included. Ids, names, documentation, tests, fuzz
+//! The one list of stream codecs, encodings (those that refer to other tensors included) and layouts of views. Ids, names, documentation, tests, fuzz
 //! targets and `cmz inspect --codecs` are all derived from it.
 
 use crate::encoding::reference::Operation;
 use crate::encoding::{self, Encoding};
 use crate::stream::{self, Level, StreamCodec};
+use crate::view::{self, Layout};
 
 /// A stream codec and what there is to know about it.
 #[derive(Debug)]
@@ -49,11 +50,23 @@ pub struct ReferenceEntry {
     pub spec: &'static str,
 }
 
+/// A layout of views: how weights come from the tensors of a quantized checkpoint.
+#[derive(Debug)]
+pub struct LayoutEntry {
+    /// The layout.
+    pub layout: &'static dyn Layout,
+    /// Format version that it came with: major, minor.
+    pub since: (u16, u16),
+    /// Its specification, in Markdown.
+    pub spec: &'static str,
+}
+
 macro_rules! registry {
     (
         streams { $($stream:ident::$stream_type:ident, since $stream_since:expr, fast $fast_weight:expr, cuda $stream_cuda:expr;)* }
         encodings { $($encoding:ident::$encoding_type:ident $(| $variant:ident)*, since $encoding_since:expr, fast $fast:expr, cuda $encoding_cuda:expr;)* }
         references { $($operation:ident, since $reference_since:expr;)* }
+        layouts { $($layout:ident::$layout_type:ident, since $layout_since:expr;)* }
     ) => {
         /// Every stream codec, by ascending id.
         pub static STREAMS: &[StreamEntry] = &[$(StreamEntry {
@@ -80,6 +93,13 @@ macro_rules! registry {
             since: $reference_since,
             spec: include_str!("encoding/reference/SPEC.md"),
         },)*];
+
+        /// Every layout of views.
+        pub static LAYOUTS: &[LayoutEntry] = &[$(LayoutEntry {
+            layout: &view::$layout::$layout_type,
+            since: $layout_since,
+            spec: include_str!(concat!("view/", stringify!($layout), "/SPEC.md")),
+        },)*];
     };
 }
 
@@ -96,7 +116,8 @@ registry! {
         trits::Trits, since (0, 1), fast Some(100), cuda None;
     }
     encodings {
-        affine::SYMMETRIC | ZERO_POINT | BIAS, since (0, 1), fast true, cuda true;
+        affine::SYMMETRIC | ZERO_POINT | BIAS | ZERO | RECTANGLE, since (0, 1), fast true, cuda true;
+        block_scale::FP8 | MX | DIVISOR | RECTANGLE, since (0, 1), fast true, cuda false;
         byte_planes::BytePlanes, since (0, 1), fast true, cuda false;
         plain::Plain, since (0, 1), fast true, cuda true;
         float_planes::FloatPlanes, since (0, 1), fast true, cuda true;
@@ -107,6 +128,17 @@ registry! {
         SameAs, since (0, 1);
         Xor, since (0, 1);
         Subtract, since (0, 1);
+    }
+    layouts {
+        awq::Awq, since (0, 1);
+        bitsandbytes_4bit::BitsAndBytes4Bit, since (0, 1);
+        bitsandbytes_8bit::BitsAndBytes8Bit, since (0, 1);
+        block_scaled::BlockScaled, since (0, 1);
+        compressed_tensors_int::CompressedTensorsInt, since (0, 1);
+        gptq::Gptq, since (0, 1);
+        mxfp4::Mxfp4, since (0, 1);
+        nvfp4::Nvfp4, since (0, 1);
+        spqr_tiles::SpqrTiles, since (0, 1);
     }
 }
 
@@ -126,6 +158,12 @@ pub fn stream_by_name(name: &str) -> Option<&'static dyn StreamCodec> {
 #[must_use]
 pub fn encoding_by_name(name: &str) -> Option<&'static dyn Encoding> {
     ENCODINGS.iter().map(|entry| entry.encoding).find(|encoding| encoding.name() == name)
+}
+
+/// The layout of views with this name.
+#[must_use]
+pub fn layout_by_name(name: &str) -> Option<&'static dyn Layout> {
+    LAYOUTS.iter().map(|entry| entry.layout).find(|layout| layout.name() == name)
 }
 
 /// The encodings that a level uses, best first among equals: none that rounds, since that is

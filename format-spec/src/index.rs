@@ -10,6 +10,7 @@ use crate::header::{HEADER_LEN, Header};
 use crate::layout::{Layout, run_alignment};
 use crate::manifest::{Manifest, Tensor};
 use crate::trailer::{TRAILER_LEN, Trailer};
+use crate::view::{self, View};
 use crate::{Code, Error, Limits, Result};
 
 /// Bytes that one read from the end of a file should ask for: the index of most
@@ -38,6 +39,7 @@ pub struct Index {
     tensor_blocks: Vec<TensorBlocks>,
     literals: Vec<usize>,
     by_name: HashMap<String, usize>,
+    views_by_name: HashMap<String, usize>,
 }
 
 impl Index {
@@ -126,7 +128,8 @@ impl Index {
                 return Err(Error::new(Code::Malformed, "two tensors have the same name").in_tensor(&tensor.name));
             }
         }
-        let index = Self { header, root, file_len, manifest, table, tensor_blocks, literals, by_name };
+        let views_by_name = view::by_name(&manifest.views, &by_name)?;
+        let index = Self { header, root, file_len, manifest, table, tensor_blocks, literals, by_name, views_by_name };
         index.check_source(limits)?;
         Ok(index)
     }
@@ -192,6 +195,18 @@ impl Index {
     #[must_use]
     pub fn find(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()
+    }
+
+    /// The views.
+    #[must_use]
+    pub fn views(&self) -> &[View] {
+        &self.manifest.views
+    }
+
+    /// The view with this name.
+    #[must_use]
+    pub fn find_view(&self, name: &str) -> Option<&View> {
+        self.views_by_name.get(name).map(|&view| &self.manifest.views[view])
     }
 
     /// The blocks of a tensor.

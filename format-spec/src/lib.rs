@@ -22,6 +22,7 @@ pub mod limits;
 mod manifest;
 mod parser;
 mod trailer;
+mod view;
 mod writer;
 
 pub use block::{
@@ -37,6 +38,7 @@ pub use limits::Limits;
 pub use manifest::{Component, Encoding, Manifest, Source, Tensor, unique_map};
 pub use parser::{Item, Parser, Step};
 pub use trailer::{TRAILER_LEN, Trailer};
+pub use view::View;
 pub use writer::{LITERAL_BLOCK_LEN, Next, Plan, PlannedSegment, Writer};
 
 /// Ids of the two stream codecs that the container itself uses, for literals,

@@ -10,6 +10,8 @@ pub const MAX_STREAMS: usize = 32;
 pub const MAX_DEPTH: usize = 8;
 /// Dimensions of one tensor, at most.
 pub const MAX_RANK: usize = 64;
+/// Tensors that one view comes from, at most.
+pub const MAX_PARTS: usize = 32;
 
 /// Headers that may precede one contiguous run of payloads, at most.
 pub const MAX_RUN: usize = 65_536;
@@ -27,7 +29,7 @@ pub struct Limits {
     pub manifest_len: u32,
     /// Records in the block table.
     pub blocks: u32,
-    /// Tensors in the manifest.
+    /// Tensors in the manifest, and as many views.
     pub tensors: u32,
     /// One tensor name, in bytes.
     pub name_len: u32,

@@ -7,6 +7,7 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize as DeriveDeserialize, Serialize};
 
 use crate::limits::{MAX_BLOCK_LEN, MAX_DEPTH, MAX_RANK, MAX_STREAMS};
+use crate::view::{self, View};
 use crate::{Code, Dtype, Error, Escaped, Limits, Result, bytes};
 
 /// What a `.cmz` file holds.
@@ -23,6 +24,9 @@ pub struct Manifest {
     /// The tensors, in the order of their descriptor blocks.
     #[serde(deserialize_with = "objects")]
     pub tensors: Vec<Tensor>,
+    /// Tensors that come from those of the file by arithmetic.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "objects")]
+    pub views: Vec<View>,
 }
 
 /// The file that the tensors came from.
@@ -202,7 +206,7 @@ impl<'de> Deserialize<'de> for UniqueValue {
 }
 
 /// Reads the parameters of an encoding and refuses a key that occurs twice, at any depth.
-fn unique_params<'de, D: Deserializer<'de>>(
+pub(crate) fn unique_params<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<serde_json::Map<String, serde_json::Value>, D::Error> {
     let map: BTreeMap<String, UniqueValue> = unique_map(deserializer)?;
@@ -222,6 +226,7 @@ impl Manifest {
         for tensor in &manifest.tensors {
             tensor.check(limits).map_err(|e| e.in_tensor(&tensor.name))?;
         }
+        view::check(&manifest.views, limits)?;
         Ok(manifest)
     }
 
@@ -243,8 +248,21 @@ fn bad_json(what: &str, error: &serde_json::Error) -> Error {
     malformed(format!("{what}: line {}, column {}: {}", error.line(), error.column(), Escaped(&message)))
 }
 
-fn malformed(why: impl Into<String>) -> Error {
+pub(crate) fn malformed(why: impl Into<String>) -> Error {
     Error::new(Code::Malformed, why)
+}
+
+/// Number of elements of a tensor of this shape.
+pub(crate) fn elements_of(shape: &[u64]) -> Result<u64> {
+    // A zero makes the product zero whatever the other factors are.
+    if shape.contains(&0) {
+        return Ok(0);
+    }
+    shape
+        .iter()
+        .try_fold(1u64, |product, &dim| product.checked_mul(dim))
+        .filter(|&n| n < 1 << 63)
+        .ok_or_else(|| malformed(format!("the product of the shape {shape:?} overflows")))
 }
 
 impl Tensor {
@@ -282,15 +300,7 @@ impl Tensor {
     /// # Errors
     /// [`Code::Malformed`] if the product of the shape does not fit 63 bits.
     pub fn elements(&self) -> Result<u64> {
-        // A zero makes the product zero whatever the other factors are.
-        if self.shape.contains(&0) {
-            return Ok(0);
-        }
-        self.shape
-            .iter()
-            .try_fold(1u64, |product, &dim| product.checked_mul(dim))
-            .filter(|&n| n < 1 << 63)
-            .ok_or_else(|| malformed(format!("the product of the shape {:?} overflows", self.shape)))
+        elements_of(&self.shape)
     }
 
     /// Length of the decoded tensor in bytes; `None` if the element type is unknown.

@@ -12,6 +12,7 @@ use crate::limits::{MAX_BLOCK_LEN, MAX_RUN, MAX_RUN_LEN};
 use crate::manifest::{Manifest, Source, Tensor};
 use crate::parser::Item;
 use crate::trailer::Trailer;
+use crate::view::{self, View};
 use crate::{Code, Error, Limits, Result, codec_id};
 
 /// Literal bytes that go into one block, at most.
@@ -152,6 +153,7 @@ pub struct Writer<W> {
     /// Blocks whose header has been written and whose payload has not.
     announced: VecDeque<BlockHeader>,
     table: Vec<BlockRecord>,
+    views: Vec<View>,
     buffer: Vec<u8>,
 }
 
@@ -186,6 +188,7 @@ impl<W: Write> Writer<W> {
             literal_blocks: 0,
             announced: VecDeque::new(),
             table: Vec::new(),
+            views: Vec::new(),
             buffer: Vec::new(),
         };
         writer.skip_finished_segments();
@@ -515,6 +518,11 @@ impl<W: Write> Writer<W> {
         self.block -= 1;
     }
 
+    /// Sets the views that the manifest will list.
+    pub fn set_views(&mut self, views: Vec<View>) {
+        self.views = views;
+    }
+
     /// Writes manifest, block table and trailer, flushes, and returns the sink.
     ///
     /// # Errors
@@ -531,9 +539,11 @@ impl<W: Write> Writer<W> {
                 PlannedSegment::Literal(_) => None,
             })
             .collect();
-        let manifest = Manifest { generator: generator.to_owned(), source, metadata, tensors };
-        let json = manifest.to_json();
+        let views = std::mem::take(&mut self.views);
         let limits = Limits::default();
+        view::check(&views, &limits).map_err(refused)?;
+        let manifest = Manifest { generator: generator.to_owned(), source, metadata, tensors, views };
+        let json = manifest.to_json();
         if json.len() > limits.manifest_len as usize {
             return Err(Error::limit("the manifest's length", json.len() as u64, limits.manifest_len.into()));
         }
@@ -547,14 +557,17 @@ impl<W: Write> Writer<W> {
         index.extend(section(BlockKind::Table, &records));
         // What a reader would refuse is refused before it is written.
         let table = std::mem::take(&mut self.table);
-        Index::assemble(Header::parse(&self.header)?, [0; 32], 0, manifest, table, &limits)
-            .map_err(|e| Error::new(Code::InvalidArgument, format!("a reader would refuse the file: {e}")))?;
+        Index::assemble(Header::parse(&self.header)?, [0; 32], 0, manifest, table, &limits).map_err(refused)?;
         let trailer = Trailer::new(manifest_offset, table_offset, &self.header, &index);
         self.write(&index)?;
         self.write(&trailer.to_bytes())?;
         self.sink.flush().map_err(|e| Error::io("writing", e).at(self.offset))?;
         Ok(self.sink)
     }
+}
+
+fn refused(e: Error) -> Error {
+    Error::new(Code::InvalidArgument, format!("a reader would refuse the file: {e}"))
 }
 
 /// A number that [`check_plan`] or [`check_payload`] keeps below 2^32.

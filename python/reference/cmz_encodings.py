@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cmz_quantized import QUANTIZED
 from cmz_streams import CODECS, DECODERS, Corrupt, Unsupported, must
 
 # §6.6
@@ -32,11 +33,8 @@ SIZE = {"BF16": 2, "F16": 2, "F32": 4, "C64": 4, "F64": 8}
 
 def components_of(encoding, element, params=None):
     """Names and elements of an encoding's components, in the order of its page. None if it has no rule for the element."""
-    if encoding == "affine":
-        shift = {"symmetric": {}, "zero_point": {"zero_points": params.bits}, "bias": {"biases": params.scale}}[params.form]
-        return {"codes": params.bits, "scales": params.scale} | shift if element in AFFINE_TYPES else None
-    if encoding == "ternary":
-        return {"symbols": 2, "minima": "BF16", "maxima": "BF16"} if element in AFFINE_TYPES else None
+    if params:
+        return params.components(element)
     if encoding == "byte_planes":
         return {f"byte_{i}": 8 for i in reversed(range(BITS[element] // 8))} if element in BYTE_PLANES else None
     if encoding == "plain":
@@ -53,108 +51,8 @@ def components_of(encoding, element, params=None):
     return {"exponent_mantissa": 15 - JOINT[element], "sign_mantissa": JOINT[element] + 1} | low if element in SIZE else None
 
 
-AFFINE_TYPES = ("F16", "BF16", "F32")
 BYTE_PLANES = ("I16", "U16", "I32", "U32", "I64", "U64", "C64")
 JOINT = {"BF16": 5, "F32": 5, "C64": 5, "F16": 7, "F64": 3}  # `r` of float_joint
-
-
-@dataclass
-class Affine:
-    """The parameters of `affine`."""
-
-    bits: int
-    form: str
-    group: int
-    scale: str
-
-    def count(self, name, elements, row):
-        """Of all components but the codes there is one element for each group."""
-        return elements if name == "codes" else -(-elements // self.group)
-
-    def join(self, element, parts, row):
-        return join_affine(self, element, parts)
-
-
-@dataclass
-class Ternary:
-    """The parameters of `ternary`."""
-
-    group: list
-
-    def groups(self, elements, row):
-        """The group of each element."""
-        (rows, columns), width = self.group, max(min(row, elements), 1)
-        y, x = np.divmod(np.arange(elements), width)
-        return y // rows * -(-width // columns) + x // columns
-
-    def count(self, name, elements, row):
-        return elements if name == "symbols" else int(self.groups(elements, row).max(initial=-1)) + 1
-
-    def join(self, element, parts, row):
-        symbols, group = parts[0], self.groups(len(parts[0]), row)
-        must((symbols < 3).all(), "a symbol that is not ternary")
-        numbers = parts[1:]
-        if element == "F32":
-            numbers = [part.astype("<u4") << 16 for part in numbers]
-        elif element == "F16":
-            numbers = [from_single(to_single(part, "BF16"), element) for part in numbers]
-        low, high = (part[group] for part in numbers)
-        return np.select([symbols == 1, symbols == 2], [low, high], low.dtype.type(0)).tobytes()
-
-
-def ternary_of(params):
-    if unknown := params.keys() - {"group"}:
-        raise Unsupported(f"unknown parameters of ternary: {sorted(unknown)}")
-    group = params.get("group")
-    must(type(group) is list and len(group) == 2, "ternary: group is not two numbers")
-    must(all(type(n) is int and 1 <= n <= 1 << 24 for n in group), "ternary: group is not of 1 to 2^24 rows and columns")
-    return Ternary(group)
-
-
-def affine_of(params):
-    """Parameters, checked: what is not on the page makes the encoding unknown, what is wrong makes the tensor corrupt (§6.4)."""
-    choices = {"form": ("symmetric", "zero_point", "bias"), "scale": AFFINE_TYPES}
-    limits = {"bits": 8, "group": 1 << 24}
-    if unknown := params.keys() - choices.keys() - limits.keys():
-        raise Unsupported(f"unknown parameters of affine: {sorted(unknown)}")
-    for key, limit in limits.items():
-        must(type(params.get(key)) is int and 1 <= params[key] <= limit, f"affine: {key} is not 1 to {limit}")
-    for key, names in choices.items():
-        must(type(params.get(key)) is str, f"affine: {key} is not a string")
-        if params[key] not in names:
-            raise Unsupported(f"affine: unknown {key} {params[key]!r}")
-    return Affine(**params)
-
-
-def to_single(bits, element):
-    """Elements of a floating-point type, given as integers, in single precision."""
-    if element == "F16":
-        return bits.view("<f2").astype("f4")
-    return (bits.astype("<u4") << 16).view("<f4") if element == "BF16" else bits.view("<f4")
-
-
-def from_single(x, element):
-    """The nearest elements, ties to even, with one pattern for what is not a number."""
-    if element == "F32":
-        return np.where(np.isnan(x), np.uint32(0x7FC00000), x.view("u4"))
-    if element == "F16":
-        return np.where(np.isnan(x), np.uint16(0x7E00), x.astype("f2").view("u2"))
-    bits = x.view("u4")
-    rounded = (bits.astype("u8") + 0x7FFF + (bits >> 16 & 1) >> 16).astype("u2")
-    return np.where(np.isnan(x), np.uint16(0x7FC0), rounded)
-
-
-def join_affine(params, element, parts):
-    group = np.arange(len(parts[0])) // params.group
-    codes, scales = parts[0].astype("f4"), to_single(parts[1], params.scale)[group]
-    with np.errstate(all="ignore"):
-        if params.form == "symmetric":
-            x = (codes - np.float32(1 << (params.bits - 1))) * scales
-        elif params.form == "zero_point":
-            x = (codes - parts[2].astype("f4")[group]) * scales
-        else:
-            x = codes * scales + to_single(parts[2], params.scale)[group]
-        return from_single(x, element).astype(f"<u{BITS[element] // 8}").tobytes()
 
 
 def symbol_size(element):
@@ -206,11 +104,11 @@ class Plan:
 
 
 def plan_of(encoding, element):
-    if encoding.name not in ("plain", "byte_planes", "float_planes", "float_joint", "affine", "ternary"):
+    if encoding.name not in ("plain", "byte_planes", "float_planes", "float_joint", *QUANTIZED):
         if encoding.name in REFERENCES:
             raise Corrupt("a reference inside an encoding")
         raise Unsupported(f"unknown encoding {encoding.name!r}")
-    params = {"affine": affine_of, "ternary": ternary_of}.get(encoding.name, lambda _: None)(encoding.params)
+    params = QUANTIZED[encoding.name](encoding.params) if encoding.name in QUANTIZED else None
     if encoding.params and params is None:
         raise Unsupported(f"unknown parameters of encoding {encoding.name}")
     defined = components_of(encoding.name, element, params)
@@ -233,10 +131,6 @@ def codecs_of(names, width):
     return [CODECS[name].id for name in names]
 
 
-# Elements of a row, where there are no rows.
-NO_ROWS = 1 << 63
-
-
 def decode_streams(plan, streams, length, row):
     """Decodes a block of `length` bytes in rows of `row` elements from its streams, which must be exactly those of the plan (§4.5)."""
     streams = list(streams)
@@ -245,7 +139,7 @@ def decode_streams(plan, streams, length, row):
     return decoded
 
 
-def decode_plan(plan, streams, length, row=NO_ROWS):
+def decode_plan(plan, streams, length, row):
     if plan.encoding == "plain":
         size = symbol_size(plan.element)
     else:
@@ -254,10 +148,10 @@ def decode_plan(plan, streams, length, row=NO_ROWS):
     must(length % size == 0, "a block ends inside an element")
     elements, parts = length // size, []
     for name, component in zip(plan.names, plan.components, strict=True):
-        count = plan.params.count(name, elements, row) if plan.params else elements
+        count, rows = plan.params.extent(name, elements, row, parts) if plan.params else (elements, row)
         if isinstance(component, Plan):
             size = element_size(component.element)
-            parts.append(np.frombuffer(decode_plan(component, streams, count * size), f"<u{size}"))
+            parts.append(np.frombuffer(decode_plan(component, streams, count * size, rows), f"<u{size}"))
             continue
         width, codecs = component
         must(streams, "a block has fewer streams than its encoding")
@@ -266,4 +160,8 @@ def decode_plan(plan, streams, length, row=NO_ROWS):
             raise Unsupported(f"unknown stream codec {codec}")
         must(codec in codecs, "a stream of a codec that the manifest does not name")
         parts.append(DECODERS[codec](stream, count, width))
-    return plan.params.join(plan.element, parts, row) if plan.params else join(plan.encoding, plan.element, parts)
+    if not plan.params:
+        return join(plan.encoding, plan.element, parts)
+    with np.errstate(all="ignore"):
+        bits = plan.params.join(plan.element, elements, row, parts)
+    return bits.astype(f"<u{element_size(plan.element)}").tobytes()

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from blake3_numpy import blake3
-from cmz_encodings import BITS, NO_ROWS, REFERENCES, Encoding, decode_streams, plan_of
+from cmz_encodings import BITS, REFERENCES, Encoding, decode_streams, plan_of
 from cmz_streams import RAW, ZSTD, CmzError, Corrupt, Unsupported, must, zstd_frame
 
 MAGIC = b"\x89CMZ\r\n\x1a\n"
@@ -442,7 +442,8 @@ class CmzFile:
         reference = self._reference(tensor)
         plan = reference.difference if reference else plan_of(tensor.encoding, element)
         must(not self.blocks[tensor.name][SHARED], "a shared block, but no encoding of this version shares components")
-        start, row = 0, tensor.shape[-1] if len(tensor.shape) >= 2 else NO_ROWS
+        row = tensor.shape[-1] if len(tensor.shape) > 1 else 1 << 63
+        start = 0
         for ordinal, record in enumerate(self.blocks[tensor.name][DATA]):
             block = self._block(record, ordinal, tensor.owner)
             decoded = decode_streams(plan, block.streams, record.decoded_len, row) if plan else bytes(record.decoded_len)

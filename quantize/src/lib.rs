@@ -5,5 +5,7 @@
 
 mod matrix;
 pub mod solver;
+mod ternary;
 
 pub use matrix::Matrix;
+pub use ternary::{DAMPING, ternary, ternary_parts};

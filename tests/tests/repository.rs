@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cmz_codec::registry::{ENCODINGS, REFERENCES, STREAMS};
+use cmz_codec::registry::{ENCODINGS, LAYOUTS, REFERENCES, STREAMS};
 
 /// The files that may hold unsafe code, from the repository's root.
 const UNSAFE: &[&str] = &[
@@ -125,7 +125,7 @@ fn every_file_says_what_it_is() {
 #[test]
 fn every_codec_folder_has_a_page() {
     // The encodings that refer to another tensor share a folder.
-    for (kind, count) in [("stream", STREAMS.len()), ("encoding", ENCODINGS.len() + 1)] {
+    for (kind, count) in [("stream", STREAMS.len()), ("encoding", ENCODINGS.len() + 1), ("view", LAYOUTS.len())] {
         let folder = root().join("codec/src").join(kind);
         let folders: Vec<PathBuf> =
             fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
@@ -164,7 +164,11 @@ fn the_specification_lists_the_registry() {
     let references = REFERENCES
         .iter()
         .map(|entry| vec![format!("`{}`", entry.operation.name()), since(entry.since), page("encoding", "reference")]);
-    let expected: Vec<Vec<String>> = streams.chain(encodings).chain(references).collect();
+    let layouts = LAYOUTS.iter().map(|entry| {
+        let name = entry.layout.name();
+        vec![format!("`{name}`"), since(entry.since), page("view", name)]
+    });
+    let expected: Vec<Vec<String>> = streams.chain(encodings).chain(references).chain(layouts).collect();
     let rows: Vec<Vec<String>> =
         listed.into_iter().filter(|row| row.iter().any(|cell| cell.starts_with('`'))).collect();
     assert_eq!(rows, expected);

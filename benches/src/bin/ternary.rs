@@ -1,4 +1,5 @@
-//! Bits a weight of the stream codecs that take ternary symbols, as a function of how many are zeros, and their speeds on one core.
+//! Bits a weight of the stream codecs that take ternary symbols, as a function of how many are zeros, and their speeds on one core; and how small
+//! QMoE's own format is.
 //! `cargo run --release -p cmz-benches --bin ternary`
 #![forbid(unsafe_code)]
 
@@ -6,34 +7,44 @@ use std::time::{Duration, Instant};
 
 use cmz_benches::Random;
 use cmz_codec::Scratch;
-use cmz_codec::registry::STREAMS;
-use cmz_codec::stream::{Level, StreamCodec, Width};
+use cmz_codec::array::{StoredArray, StoredComponent};
+use cmz_codec::encoding::{Array, Element, plain::Plain, ternary::BY_ROW};
+use cmz_codec::registry::{STREAMS, stream_by_name};
+use cmz_codec::stream::{Level, StreamCodec, Width, dictionary};
+use cmz_format::{BlockHeader, BlockKind, Dtype, block_header_len};
 
 /// Symbols of an array: those of a block.
 const SYMBOLS: usize = 512 << 10;
 const WIDTH: Width = Width::new(2);
+/// Weights of a row.
+const ROW: usize = 4096;
 /// Zeros of a thousand.
 const ZEROS: [u64; 12] = [333, 500, 600, 700, 800, 850, 857, 886, 900, 920, 950, 980];
 /// Those at which speeds are taken.
 const TIMED: u64 = 886;
 
 fn main() {
-    let codecs: Vec<&dyn StreamCodec> =
-        STREAMS.iter().map(|entry| entry.codec).filter(|codec| codec.supports(WIDTH)).collect();
+    let codecs: Vec<&'static dyn StreamCodec> = STREAMS
+        .iter()
+        .map(|entry| entry.codec)
+        .filter(|codec| codec.supports(WIDTH) && codec.name() != "raw")
+        .collect();
     let mut scratch = Scratch::new();
     print_rates(&codecs, &mut scratch);
     print_speeds(&codecs, &mut scratch);
+    print_weights(&codecs, &mut scratch);
+    print_qmoe();
 }
 
 /// Independent symbols, `zeros` of a thousand 0, and as many 1 as 2.
 fn symbols(zeros: u64) -> Vec<u8> {
     let mut random = Random::new(zeros);
-    (0..SYMBOLS)
-        .map(|_| {
-            let r = random.next_u64() >> 20;
-            if (r >> 1) % 1000 < zeros { 0 } else { 1 + (r & 1) as u8 }
-        })
-        .collect()
+    (0..SYMBOLS).map(|_| symbol(&mut random, zeros)).collect()
+}
+
+fn symbol(random: &mut Random, zeros: u64) -> u8 {
+    let r = random.next_u64() >> 20;
+    if (r >> 1) % 1000 < zeros { 0 } else { 1 + (r & 1) as u8 }
 }
 
 /// Entropy of a symbol, in bits.
@@ -82,6 +93,61 @@ fn print_speeds(codecs: &[&dyn StreamCodec], scratch: &mut Scratch) {
         let rate = |time: Duration| SYMBOLS as f64 / time.as_secs_f64() / 1e9;
         println!("| {} | {:.2} | {:.2} |", codec.name(), rate(decode), rate(encode));
     }
+}
+
+/// Whole blocks of BF16 weights: symbols decoded and joined.
+fn print_weights(codecs: &[&'static dyn StreamCodec], scratch: &mut Scratch) {
+    println!("\n| codec | BF16 weights decoded, GB/s |\n|---|---|");
+    let symbols = symbols(TIMED);
+    let weight = |(i, &symbol): (usize, &u8)| match symbol {
+        0 => [0, 0],
+        1 => [(i / ROW) as u8, 0xbc],
+        _ => [(i / ROW) as u8, 0x3c],
+    };
+    let weights: Vec<u8> = symbols.iter().enumerate().flat_map(weight).collect();
+    let array = Array::new(Element::Dtype(Dtype::BF16), weights.len(), ROW);
+    for &codec in codecs {
+        let numbers = || {
+            let raw = StoredComponent::Stream(vec![stream_by_name("raw").expect("a codec of the registry")]);
+            StoredComponent::Encoded(StoredArray::new(&Plain, vec![raw]))
+        };
+        let stored = StoredArray::new(&BY_ROW, vec![StoredComponent::Stream(vec![codec]), numbers(), numbers()]);
+        let block = stored.encode_block(array, &weights, Level::Max, scratch);
+        let header = BlockHeader {
+            kind: BlockKind::Data,
+            ordinal: 0,
+            owner: 0,
+            payload_distance: block_header_len(block.streams.len()) as u32,
+            stored_len: block.payload.len() as u32,
+            decoded_len: block.decoded_len,
+            crc_stored: block.crc_stored,
+            crc_decoded: block.crc_decoded,
+            streams: block.streams,
+        };
+        let mut decoded = vec![0; weights.len()];
+        let time = fastest(|| {
+            stored.decode_block(array, &header, &block.payload, scratch, &mut decoded).expect("the block is whole");
+        });
+        assert!(decoded == weights, "{}: other weights", codec.name());
+        println!("| {} | {:.2} |", codec.name(), weights.len() as f64 / time.as_secs_f64() / 1e9);
+    }
+}
+
+/// What QMoE's own format makes of matrices of its largest model, which it reports as 21.1 times (arXiv 2310.16795, section 5.2).
+fn print_qmoe() {
+    println!("\n| matrix, 88.5 % zeros | QMoE's rows, 64 bits a row included: times smaller than BF16 |\n|---|---|");
+    let mut random = Random::new(885);
+    let ratios = [(2080, 6144), (6144, 2080)].map(|(rows, width): (usize, usize)| {
+        let mut codewords = Vec::new();
+        for _ in 0..rows {
+            let row: Vec<u8> = (0..width).map(|_| symbol(&mut random, 885)).collect();
+            dictionary::encode_row(&row, &mut codewords).expect("the symbols are ternary");
+        }
+        let ratio = (16 * rows * width) as f64 / (16 * codewords.len() + 64 * rows) as f64;
+        println!("| {rows} × {width} | {ratio:.2} |");
+        ratio
+    });
+    println!("| mean | {:.2} |", (ratios[0] + ratios[1]) / 2.0);
 }
 
 /// The shortest time that `work` takes, of as many runs as a fifth of a second has, ten at least.

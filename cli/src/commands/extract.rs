@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use cmz_codec::convert::{Phase, Progress, Target};
 use cmz_codec::{Archive, Code, Error, Result, checkpoint};
-use cmz_format::Escaped;
+use cmz_format::{Dtype, Escaped};
 use serde_json::{Value, json};
 
 use crate::args::{Extract, Format};
@@ -23,11 +23,36 @@ fn invalid(why: impl Into<String>) -> Error {
     Error::new(Code::InvalidArgument, why)
 }
 
+/// A tensor, or a view: weights that come from quantized tensors.
+struct Found {
+    name: String,
+    dtype: String,
+    shape: Vec<u64>,
+    /// Number of the tensor, if it is one.
+    tensor: Option<usize>,
+}
+
+impl Found {
+    fn in_archive(archive: &Archive, name: &str) -> Result<Self> {
+        if let Some(view) = archive.index().find_view(name) {
+            let (name, dtype, shape) = (view.name.clone(), view.dtype.clone(), view.shape.clone());
+            return Ok(Self { name, dtype, shape, tensor: None });
+        }
+        let tensor = archive.find(name)?;
+        let stored = &archive.tensors()[tensor];
+        let (name, dtype, shape) = (stored.name.clone(), stored.dtype.clone(), stored.shape.clone());
+        Ok(Self { name, dtype, shape, tensor: Some(tensor) })
+    }
+
+    fn form(&self) -> npy::Npy {
+        npy::of_dtype(Dtype::from_name(&self.dtype))
+    }
+}
+
 /// What is to be written.
 struct Piece<'a> {
     archive: &'a Archive,
-    /// Number of the tensor.
-    tensor: usize,
+    found: &'a Found,
     rows: Option<Range<u64>>,
     npy: bool,
 }
@@ -37,29 +62,28 @@ fn extract(args: &Extract, context: &Context) -> Result<Report> {
     if to_stdout && context.json {
         return Err(invalid("--json and -o - would both write to standard output"));
     }
-    let (archive, tensor, rows) = find(args, context)?;
-    let piece = Piece { archive: &archive, tensor, rows, npy: args.format == Format::Npy };
-    let stored = &archive.tensors()[tensor];
-    let form = npy::of_dtype(stored.known_dtype());
+    let (archive, found, rows) = find(args, context)?;
+    let piece = Piece { archive: &archive, found: &found, rows, npy: args.format == Format::Npy };
+    let form = found.form();
     if piece.npy && form.substitute {
         let how = if form.flat { "bytes" } else { &form.descr[1..] };
-        context.note(&format!("NumPy has no {}: the elements are written as {how}", Escaped(&stored.dtype)));
+        context.note(&format!("NumPy has no {}: the elements are written as {how}", Escaped(&found.dtype)));
     }
     context.progress.file(&args.input, 0, 1);
     if to_stdout {
         piece.write(&mut std::io::stdout().lock(), context)?;
         return Ok(Report::default());
     }
-    let target_path = target_path(args, &stored.name);
+    let target_path = target_path(args, &found.name);
     let target = Target::create(&target_path, args.force)?;
     let bytes = piece.write(&mut target.file(), context).map_err(|e| e.in_file(target.partial()))?;
     target.commit(args.force)?;
     let shape = piece.shape()?;
-    let text = format!("{}  {} {shape:?}  {}\n", path(&target_path), Escaped(&stored.dtype), size(bytes));
+    let text = format!("{}  {} {shape:?}  {}\n", path(&target_path), Escaped(&found.dtype), size(bytes));
     let mut report = Report { text, ..Report::default() };
     let entries: [(&str, Value); 7] = [
-        ("tensor", stored.name.clone().into()),
-        ("dtype", stored.dtype.clone().into()),
+        ("tensor", found.name.clone().into()),
+        ("dtype", found.dtype.clone().into()),
         ("shape", json!(shape)),
         ("rows", piece.rows.as_ref().map_or(Value::Null, |rows| json!([rows.start, rows.end]))),
         ("format", if piece.npy { "npy" } else { "raw" }.into()),
@@ -70,8 +94,8 @@ fn extract(args: &Extract, context: &Context) -> Result<Report> {
     Ok(report)
 }
 
-/// Finds the tensor in the file, or in the files of a folder, and the rows wanted.
-fn find(args: &Extract, context: &Context) -> Result<(Archive, usize, Option<Range<u64>>)> {
+/// Finds the tensor or view in the file, or in the files of a folder, and the rows wanted.
+fn find(args: &Extract, context: &Context) -> Result<(Archive, Found, Option<Range<u64>>)> {
     // A name may itself end with brackets: the whole argument is tried first.
     let (name, brackets) = match args.name.strip_suffix(']').and_then(|name| name.rsplit_once('[')) {
         Some((name, rows)) => (name, Some(rows)),
@@ -83,14 +107,14 @@ fn find(args: &Extract, context: &Context) -> Result<(Archive, usize, Option<Ran
     for file in &files {
         let archive = Archive::open_with(file, open.clone())?;
         for (name, brackets) in [(args.name.as_str(), None), (name, brackets)] {
-            match archive.find(name) {
-                Ok(tensor) => {
+            match Found::in_archive(&archive, name) {
+                Ok(found) => {
                     if brackets.is_some() && args.rows.is_some() {
                         return Err(invalid("the rows are given twice: in brackets and with --rows"));
                     }
-                    let count = archive.tensors()[tensor].shape.first().copied();
+                    let count = found.shape.first().copied();
                     let rows = brackets.or(args.rows.as_deref()).map(|rows| parse_rows(rows, count)).transpose()?;
-                    return Ok((archive, tensor, rows));
+                    return Ok((archive, found, rows));
                 }
                 Err(error) => missing = Some(error),
             }
@@ -132,7 +156,7 @@ fn target_path(args: &Extract, tensor: &str) -> PathBuf {
 impl Piece<'_> {
     /// Shape of the piece; rows replace the first dimension.
     fn shape(&self) -> Result<Vec<u64>> {
-        let mut shape = self.archive.tensors()[self.tensor].shape.clone();
+        let mut shape = self.found.shape.clone();
         if let (Some(rows), Some(first)) = (&self.rows, shape.first_mut()) {
             *first = rows.end - rows.start;
         }
@@ -148,19 +172,28 @@ impl Piece<'_> {
             len += bytes.len() as u64;
             sink.write_all(bytes).map_err(failed)
         };
-        match &self.rows {
-            Some(rows) => {
-                let name = &self.archive.tensors()[self.tensor].name;
-                let bytes = self.archive.read_rows(name, rows.clone())?;
+        match (self.found.tensor, &self.rows) {
+            (None, rows) => {
+                let view = self.archive.open_view(&self.found.name)?;
+                context.progress.begin(Phase::Decompressing, view.byte_len() as u64);
+                let rows = rows.clone().unwrap_or(0..self.found.shape.first().copied().unwrap_or(0));
+                put(&self.head(view.byte_len() as u64)?)?;
+                view.for_each_piece(rows, |bytes| {
+                    context.progress.advance(bytes.len() as u64);
+                    put(bytes)
+                })?;
+            }
+            (Some(_), Some(rows)) => {
+                let bytes = self.archive.read_rows(&self.found.name, rows.clone())?;
                 put(&self.head(bytes.len() as u64)?)?;
                 put(&bytes)?;
             }
-            None => {
-                let total = self.archive.index().tensor_len(self.tensor);
+            (Some(tensor), None) => {
+                let total = self.archive.index().tensor_len(tensor);
                 context.progress.begin(Phase::Decompressing, total);
-                self.archive.check_readable(self.tensor)?;
+                self.archive.check_readable(tensor)?;
                 put(&self.head(total)?)?;
-                self.archive.for_each_block([self.tensor], context.threads, |block| {
+                self.archive.for_each_block([tensor], context.threads, |block| {
                     context.progress.advance(block.bytes.len() as u64);
                     put(block.bytes)
                 })?;
@@ -175,7 +208,7 @@ impl Piece<'_> {
         if !self.npy {
             return Ok(Vec::new());
         }
-        let form = npy::of_dtype(self.archive.tensors()[self.tensor].known_dtype());
+        let form = self.found.form();
         Ok(npy::header(form.descr, &if form.flat { vec![bytes] } else { self.shape()? }))
     }
 }

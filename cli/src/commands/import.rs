@@ -9,26 +9,59 @@ use cmz_codec::{Code, Error, Result};
 use serde_json::Value;
 
 use super::compress::{encode_options, file_json, note_earlier, summary};
-use crate::args::{Import, ImportDfloat11, ImportKind};
+use crate::args::{Import, ImportDfloat11, ImportKind, ImportQuantized, LevelArg};
 use crate::context::Context;
 use crate::report::Report;
+use crate::text::count;
 
 pub(crate) fn run(args: &Import, context: &Context) -> Report {
-    match &args.kind {
-        ImportKind::Dfloat11(args) => dfloat11(args, context).into(),
-    }
+    let (method, args) = match &args.kind {
+        ImportKind::Dfloat11(args) => return dfloat11(args, context).into(),
+        ImportKind::Auto(args) => (None, args),
+        ImportKind::Awq(args) => (Some("awq"), args),
+        ImportKind::Bitsandbytes(args) => (Some("bitsandbytes"), args),
+        ImportKind::CompressedTensors(args) => (Some("compressed-tensors"), args),
+        ImportKind::Fp8(args) => (Some("fp8"), args),
+        ImportKind::Gptq(args) => (Some("gptq"), args),
+        ImportKind::Modelopt(args) => (Some("modelopt"), args),
+        ImportKind::Mxfp4(args) => (Some("mxfp4"), args),
+        ImportKind::Spqr(args) => (Some("spqr"), args),
+    };
+    quantized(method, args, context).into()
+}
+
+fn options(
+    level: LevelArg,
+    codec: Option<&str>,
+    replace: bool,
+    verify: bool,
+    context: &Context,
+) -> Result<CompressOptions> {
+    let encode = encode_options(level, codec)?;
+    let (threads, io) = (context.threads, context.open.io);
+    Ok(CompressOptions { encode, threads, io, replace, verify, bases: Vec::new() })
+}
+
+fn quantized(method: Option<&str>, args: &ImportQuantized, context: &Context) -> Result<Report> {
+    let options = options(args.level, args.codec.as_deref(), args.force, !args.no_verify, context)?;
+    let plan = checkpoint::plan_quantized(method, &args.input, Some(&args.output))?;
+    plan.notes.iter().for_each(|note| context.note(note));
+    let done = checkpoint::compress(&plan, &options, &context.progress)?;
+    note_earlier(&done, context);
+    let views: usize = plan.views.iter().map(Vec::len).sum();
+    let text = format!("{}{}\n", summary(&plan, &done, &options), count(views as u64, "view"));
+    let mut report = Report { text, ..Report::default() };
+    let file = |(done, views): (&_, &Vec<_>)| {
+        let mut json = file_json(done, &options);
+        json["views"] = views.len().into();
+        json
+    };
+    report.json.insert("files".to_owned(), done.iter().zip(&plan.views).map(file).collect());
+    Ok(report)
 }
 
 fn dfloat11(args: &ImportDfloat11, context: &Context) -> Result<Report> {
-    let encode = encode_options(args.level, args.codec.as_deref())?;
-    let options = CompressOptions {
-        encode,
-        threads: context.threads,
-        io: context.open.io,
-        replace: args.force,
-        verify: !args.no_verify,
-        bases: Vec::new(),
-    };
+    let options = options(args.level, args.codec.as_deref(), args.force, !args.no_verify, context)?;
     let (plan, originals) = checkpoint::plan_import(&args.like, &args.output)?;
     if let Some(job) = plan.jobs.iter().find(|job| is_in(&job.target, args)) {
         return Err(Error::new(Code::InvalidArgument, "the target is a file of the checkpoint").in_file(&job.target));

@@ -217,7 +217,11 @@ fn codecs(report: &mut Report) {
         let name = entry.operation.name().to_owned();
         vec!["encoding".to_owned(), "-".to_owned(), name, version(entry.since), cuda(None), about(entry.spec)]
     });
-    let rows: Vec<_> = streams.chain(encodings).chain(references).collect();
+    let layouts = registry::LAYOUTS.iter().map(|entry| {
+        let name = entry.layout.name().to_owned();
+        vec!["layout".to_owned(), "-".to_owned(), name, version(entry.since), cuda(None), about(entry.spec)]
+    });
+    let rows: Vec<_> = streams.chain(encodings).chain(references).chain(layouts).collect();
     report.text.push_str(&text::table(&["kind", "id", "name", "since", "cuda", "what"], &[1], &rows));
     let stream_json = |entry: &registry::StreamEntry| json!({"id": entry.codec.id(), "name": entry.codec.name(), "since": version(entry.since), "cuda_kernel": entry.cuda_kernel});
     let encoding_json = |entry: &registry::EncodingEntry| json!({"name": entry.encoding.name(), "since": version(entry.since), "cuda": entry.cuda});
@@ -226,6 +230,9 @@ fn codecs(report: &mut Report) {
     let encodings = registry::ENCODINGS.iter().map(encoding_json);
     let encodings = encodings.chain(registry::REFERENCES.iter().map(reference_json));
     report.json.insert("encodings".to_owned(), encodings.collect());
+    let layout_json =
+        |entry: &registry::LayoutEntry| json!({"name": entry.layout.name(), "since": version(entry.since)});
+    report.json.insert("layouts".to_owned(), registry::LAYOUTS.iter().map(layout_json).collect());
 }
 
 /// The beginning of a specification, up to the first stop.

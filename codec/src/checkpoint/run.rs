@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::path::Path;
 
-use cmz_format::{Error, Result};
+use cmz_format::{Error, Result, View};
 
 use super::marker::{CmzIndex, Shard};
 use super::{Job, Marker, Plan};
@@ -36,11 +36,13 @@ pub fn compress(plan: &Plan, options: &CompressOptions, progress: &dyn Progress)
     let mut done = Vec::new();
     for (number, job) in plan.jobs.iter().enumerate() {
         progress.file(&job.source, number, plan.jobs.len());
-        let kept = if plan.many && !options.replace { already_compressed(job, options, progress)? } else { None };
+        let views = plan.views.get(number).map_or(&[][..], Vec::as_slice);
+        let kept =
+            if plan.many && !options.replace { already_compressed(job, views, options, progress)? } else { None };
         done.push(match kept {
             Some(result) => Done { job: job.clone(), result, kept: true },
             None => {
-                let result = convert::compress(&job.source, &job.target, options, progress)?;
+                let result = convert::compress_with_views(&job.source, &job.target, views, options, progress)?;
                 Done { job: job.clone(), result, kept: false }
             }
         });
@@ -64,7 +66,7 @@ pub fn import(
     for (number, (job, source)) in plan.jobs.iter().zip(sources).enumerate() {
         progress.file(&job.source, number, plan.jobs.len());
         let kept =
-            if plan.many && !options.replace { made_from(source, &job.target, options, progress)? } else { None };
+            if plan.many && !options.replace { made_from(source, &job.target, &[], options, progress)? } else { None };
         done.push(match kept {
             Some(result) => Done { job: job.clone(), result, kept: true },
             None => {
@@ -119,17 +121,23 @@ fn begin(plan: &Plan, replace: bool) -> Result<()> {
 
 /// The result of an earlier conversion of the same bytes. A file appears under its name only
 /// when it is complete, so its index and the source's hash are enough to tell.
-fn already_compressed(job: &Job, options: &CompressOptions, progress: &dyn Progress) -> Result<Option<Compressed>> {
+fn already_compressed(
+    job: &Job,
+    views: &[View],
+    options: &CompressOptions,
+    progress: &dyn Progress,
+) -> Result<Option<Compressed>> {
     if !job.target.is_file() {
         return Ok(None);
     }
     let source = PlainFile::open(&job.source)?;
-    made_from(&source, &job.target, options, progress).map_err(|e| e.in_file(&job.source))
+    made_from(&source, &job.target, views, options, progress).map_err(|e| e.in_file(&job.source))
 }
 
 fn made_from(
     source: &dyn ReadAt,
     target: &Path,
+    views: &[View],
     options: &CompressOptions,
     progress: &dyn Progress,
 ) -> Result<Option<Compressed>> {
@@ -142,7 +150,7 @@ fn made_from(
     if archive.check_bases().is_err() {
         return Ok(None);
     }
-    if source.byte_len() != recorded.len {
+    if source.byte_len() != recorded.len || archive.views() != views {
         return Ok(None);
     }
     progress.begin(Phase::Hashing, source.byte_len());

@@ -10,7 +10,7 @@ use std::thread;
 
 use cmz_format::{
     BlockKind, Code, EncodedBlock, Error, Header as CmzHeader, Item, Limits, Plan, PlannedSegment, Result, Source,
-    VERSION, Writer, crc32,
+    VERSION, View, Writer, crc32,
 };
 
 use super::plan::{Job, Work, jobs, source_ranges};
@@ -71,8 +71,22 @@ pub fn compress(
     options: &CompressOptions,
     progress: &dyn Progress,
 ) -> Result<Compressed> {
+    compress_with_views(source_path, target_path, &[], options, progress)
+}
+
+/// As [`compress`], for a file of which is known what weights its tensors stand for.
+///
+/// # Errors
+/// As [`compress`], or [`Code::InvalidArgument`] for views that the file's tensors do not allow.
+pub fn compress_with_views(
+    source_path: &Path,
+    target_path: &Path,
+    views: &[View],
+    options: &CompressOptions,
+    progress: &dyn Progress,
+) -> Result<Compressed> {
     let source = io::open(source_path, options.io.for_one_pass())?;
-    compress_named(&*source, |e| e.in_file(source_path), target_path, options, progress)
+    compress_named(&*source, |e| e.in_file(source_path), target_path, views, options, progress)
 }
 
 /// Compresses a safetensors file that need not lie on a disk: `source` is read several times,
@@ -86,7 +100,7 @@ pub fn compress_source(
     options: &CompressOptions,
     progress: &dyn Progress,
 ) -> Result<Compressed> {
-    compress_named(source, |e| e, target_path, options, progress)
+    compress_named(source, |e| e, target_path, &[], options, progress)
 }
 
 /// `in_source` adds the source's name to an error.
@@ -94,6 +108,7 @@ fn compress_named(
     source: &dyn ReadAt,
     in_source: impl Fn(Error) -> Error + Copy,
     target_path: &Path,
+    views: &[View],
     options: &CompressOptions,
     progress: &dyn Progress,
 ) -> Result<Compressed> {
@@ -115,6 +130,7 @@ fn compress_named(
     .map_err(in_source)?;
     let manifest_source = Source { kind: "safetensors".to_owned(), len: source.byte_len(), sha256: sha256.clone() };
     let tensors = header.tensors.len();
+    writer.set_views(views.to_vec());
     writer.finish(GENERATOR, Some(manifest_source), header.metadata).map_err(|e| e.in_file(target.partial()))?;
     let len = target.file().metadata().map_err(|e| Error::io("cannot get the file's size", e))?.len();
     if options.verify {

@@ -17,7 +17,7 @@ mod scan;
 mod target;
 mod verify;
 
-pub use compress::{CompressOptions, Compressed, compress, compress_source};
+pub use compress::{CompressOptions, Compressed, compress, compress_source, compress_with_views};
 pub use decompress::{DecompressOptions, Decompressed, decompress};
 pub use estimate::{TensorEstimate, estimate};
 pub use recover::{Lost, Recovered, recover};

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use cmz_format::{
     BlockHeader, BlockKind, Code, EncodedBlock, Error, HEADER_LEN, Header, Limits, Manifest, Plan, PlannedSegment,
-    Result, Source, Tensor, Writer, unpack_section,
+    Result, Source, Tensor, View, Writer, unpack_section,
 };
 
 use super::scan::{FoundBlock, blocks_of_index, read_payload, scan};
@@ -74,6 +74,8 @@ struct Found {
     lost: Vec<Lost>,
     metadata: BTreeMap<String, String>,
     source: Option<Source>,
+    /// Those whose parts are whole.
+    views: Vec<View>,
 }
 
 fn find(file: &dyn ReadAt) -> Result<Found> {
@@ -221,11 +223,17 @@ impl Assembly {
         );
         let whole = self.lost.is_empty() && self.literals_whole;
         let len: u64 = self.pieces.iter().map(|piece| self.piece_len(piece)).sum();
-        let (source, metadata) = match (manifest, header) {
-            (Some(manifest), _) => (manifest.source.filter(|s| whole && s.len == len), manifest.metadata),
-            (None, header) => (None, header.map(|h| h.metadata).unwrap_or_default()),
+        let (source, metadata, mut views) = match (manifest, header) {
+            (Some(manifest), _) => {
+                (manifest.source.filter(|s| whole && s.len == len), manifest.metadata, manifest.views)
+            }
+            (None, header) => (None, header.map(|h| h.metadata).unwrap_or_default(), Vec::new()),
         };
-        Found { pieces: self.pieces, tensors: self.tensors, lost: self.lost, metadata, source }
+        let mut names = self.saved.clone();
+        views.retain(|view| {
+            view.parts.values().all(|part| self.saved.contains(part)) && names.insert(view.name.clone())
+        });
+        Found { pieces: self.pieces, tensors: self.tensors, lost: self.lost, metadata, source, views }
     }
 
     fn piece_len(&self, piece: &Piece) -> u64 {
@@ -259,6 +267,7 @@ fn write(file: &dyn ReadAt, found: &Found, target: &mut Target) -> Result<()> {
             Piece::Tensor(number) => copy_tensor(file, &found.tensors[*number], &mut writer)?,
         }
     }
+    writer.set_views(found.views.clone());
     writer.finish(super::GENERATOR, found.source.clone(), found.metadata.clone()).map(drop)
 }
 

@@ -16,14 +16,19 @@ use crate::device::DeviceNode;
 use crate::stream::{Level, StreamError, Width};
 
 pub mod affine;
+pub mod block_scale;
 pub mod byte_planes;
 pub mod float_joint;
 pub mod float_planes;
+mod groups;
+pub mod number;
 mod params;
 pub mod plain;
 pub mod reference;
 mod sources;
 pub mod ternary;
+#[cfg(test)]
+mod testing;
 mod versions;
 
 /// Components of one encoding, at most.

@@ -6,6 +6,8 @@ use std::ops::RangeInclusive;
 use cmz_format::{Code, Error, Result};
 use serde_json::{Map, Value};
 
+use super::groups::MAX_GROUP;
+
 /// The parameters of one encoding object.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Params<'a> {
@@ -36,17 +38,19 @@ impl<'a> Params<'a> {
         })
     }
 
-    /// A list of `N` integers.
+    /// Rows and columns of a group: an array of two integers.
     ///
     /// # Errors
-    /// [`Code::Malformed`] if it is missing, or anything else than `N` integers in `range`.
-    pub(super) fn integers<const N: usize>(&self, key: &str, range: RangeInclusive<u32>) -> Result<[u32; N]> {
-        let list = self.values.get(key).and_then(Value::as_array);
-        let integers: Option<Vec<u32>> =
-            list.and_then(|list| list.iter().map(|value| integer_in(value, &range)).collect());
-        integers.and_then(|integers| integers.try_into().ok()).ok_or_else(|| {
-            let (first, last) = (range.start(), range.end());
-            self.malformed(format!("parameter {key:?} is not a list of {N} integers from {first} to {last}"))
+    /// [`Code::Malformed`] if it is missing, no such array, or out of range.
+    pub(super) fn group(&self) -> Result<[u32; 2]> {
+        let range = 1..=MAX_GROUP;
+        let integer = |value: &Value| value.as_u64().and_then(|value| u32::try_from(value).ok());
+        let pair = self.values.get("group").and_then(Value::as_array).and_then(|pair| match &pair[..] {
+            [rows, columns] => Some([integer(rows)?, integer(columns)?]),
+            _ => None,
+        });
+        pair.filter(|pair| pair.iter().all(|value| range.contains(value))).ok_or_else(|| {
+            self.malformed(format!("parameter \"group\" is not an array of two integers from 1 to {MAX_GROUP}"))
         })
     }
 
@@ -63,7 +67,19 @@ impl<'a> Params<'a> {
         value.ok_or_else(|| unknown(format!("encoding {:?} with unknown {key} {found:?}", self.encoding)))
     }
 
-    fn malformed(&self, why: String) -> Error {
+    /// That a parameter which others leave without meaning is not there.
+    ///
+    /// # Errors
+    /// [`Code::Malformed`] if it is.
+    pub(super) fn absent(&self, key: &str) -> Result<()> {
+        if self.values.contains_key(key) {
+            return Err(self.malformed(format!("parameter {key:?} has no meaning beside the others")));
+        }
+        Ok(())
+    }
+
+    /// An error about what a parameter must not say.
+    pub(super) fn malformed(&self, why: String) -> Error {
         Error::new(Code::Malformed, format!("encoding {:?}: {why}", self.encoding))
     }
 }
@@ -76,4 +92,14 @@ fn integer_in(value: &Value, range: &RangeInclusive<u32>) -> Option<u32> {
 
 fn unknown(why: String) -> Error {
     Error::new(Code::UnknownEncoding, why).with_help("use a newer cmz; the other tensors of the file are not concerned")
+}
+
+/// Parameters as a manifest states them.
+pub(super) fn entries<const N: usize>(entries: [(&str, Value); N]) -> Map<String, Value> {
+    entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// The name of a value of [`Params::one_of`].
+pub(super) fn name_of<T: PartialEq>(values: &[(&'static str, T)], value: &T) -> Value {
+    values.iter().find(|(_, v)| v == value).map_or("", |(name, _)| name).into()
 }

@@ -14,6 +14,7 @@ use crate::safetensors::Header;
 
 pub mod dfloat11;
 pub mod qmoe;
+pub mod quantized;
 mod restored;
 
 pub use restored::Restored;

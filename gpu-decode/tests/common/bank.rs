@@ -173,17 +173,17 @@ pub(crate) fn nested() -> Vec<File> {
     for (codes, numbers) in [("bitpack", "raw"), ("rans", "huffman"), ("huffman", "rans"), ("raw", "zstd")] {
         let symbols = Component::Stream(vec![codes.to_owned(), "raw".to_owned()]);
         let of_scales = affine(
-            r#"{"bits":3,"form":"bias","group":16,"scale":"F32"}"#,
+            r#"{"bits":3,"form":"bias","group":[3,16],"scale":"F32","arithmetic":"F32"}"#,
             codes,
             &[("scales", plain(numbers)), ("biases", plain(numbers))],
         );
         let of_biases = affine(
-            r#"{"bits":5,"form":"zero_point","group":7,"scale":"F16"}"#,
+            r#"{"bits":5,"form":"zero_point","group":[16,1],"scale":"F16","arithmetic":"F16"}"#,
             codes,
             &[("scales", plain(numbers)), ("zero_points", symbols)],
         );
         let encoding = affine(
-            r#"{"bits":3,"form":"bias","group":16,"scale":"BF16"}"#,
+            r#"{"bits":3,"form":"bias","group":[1,16],"scale":"BF16","arithmetic":"F32"}"#,
             codes,
             &[("scales", Component::Encoded(of_scales)), ("biases", Component::Encoded(of_biases))],
         );
@@ -202,13 +202,19 @@ pub(crate) fn nested() -> Vec<File> {
 /// Affine elements whose scales and biases are of every sign and exponent, not numbers among them.
 pub(crate) fn special_numbers() -> Vec<File> {
     let mut files = Vec::new();
-    for (form, others) in [("symmetric", &["scales"][..]), ("zero_point", &["scales"]), ("bias", &["scales", "biases"])]
-    {
+    let forms = [
+        ("symmetric", &["scales"][..]),
+        ("zero_point", &["scales"]),
+        ("zero", &["scales", "zeros"]),
+        ("bias", &["scales", "biases"]),
+    ];
+    for ((form, others), arithmetic) in forms.into_iter().flat_map(|form| ["F32", "F16"].map(|a| (form, a))) {
         for kind in ["F16", "BF16", "F32"] {
             let zeros = ("zero_points", Component::Stream(vec!["bitpack".to_owned()]));
             let mut components: Vec<_> = others.iter().map(|&name| (name, plain("raw"))).collect();
             components.extend((form == "zero_point").then_some(zeros));
-            let params = format!(r#"{{"bits":4,"form":"{form}","group":8,"scale":"{kind}"}}"#);
+            let params =
+                format!(r#"{{"bits":4,"form":"{form}","group":[1,8],"scale":"{kind}","arithmetic":"{arithmetic}"}}"#);
             let encoding = affine(&params, "bitpack", &components);
             for dtype in [Dtype::BF16, Dtype::F16, Dtype::F32] {
                 let elements = 1 << 19;
@@ -241,7 +247,7 @@ pub(crate) fn special_numbers() -> Vec<File> {
                         }),
                     }
                 }
-                files.push((format!("{dtype}, {form}, scales of {kind}"), raw.build()));
+                files.push((format!("{dtype}, {form}, scales of {kind}, steps of {arithmetic}"), raw.build()));
             }
         }
     }

@@ -20,7 +20,7 @@ mod spqr;
 mod statistics;
 mod sweep;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -23,7 +23,7 @@ impl Numbers {
 }
 
 /// Normally distributed weights, one in a hundred ten times as large.
-pub(super) fn weights(rows: usize, columns: usize, seed: u64) -> Matrix {
+pub(crate) fn weights(rows: usize, columns: usize, seed: u64) -> Matrix {
     let mut numbers = Numbers(seed | 1);
     let data = (0..rows * columns).map(|_| {
         let outlier = if numbers.uniform() < 0.01 { 10.0 } else { 1.0 };
@@ -33,7 +33,7 @@ pub(super) fn weights(rows: usize, columns: usize, seed: u64) -> Matrix {
 }
 
 /// The Hessian of `2 * columns` inputs whose elements depend on each other, some much larger than others.
-pub(super) fn correlated(columns: usize, seed: u64) -> Statistics {
+pub(crate) fn correlated(columns: usize, seed: u64) -> Statistics {
     let mut numbers = Numbers(seed | 1);
     let samples = 2 * columns;
     let mut hessian = vec![0.0; columns * columns];

@@ -31,7 +31,8 @@ pub(super) fn bad() -> Vec<Refused> {
     };
     vec![
         case("bits", "Codes of 9 bits.", |e| e["params"]["bits"] = json!(9)),
-        case("group", "Groups of no elements.", |e| e["params"]["group"] = json!(0)),
+        case("group", "Groups of no rows.", |e| e["params"]["group"] = json!([0, 96])),
+        case("group-number", "Groups of a number of elements.", |e| e["params"]["group"] = json!(96)),
         case("fraction", "A number of bits with a fraction.", |e| e["params"]["bits"] = json!(8.0)),
         case("no-params", "An encoding without the parameters that it needs.", |e| e["params"] = json!({})),
         case("form", "Zero points in the form that has none.", |e| e["params"]["form"] = json!("symmetric")),
@@ -51,6 +52,7 @@ pub(super) fn unsupported() -> Vec<Refused> {
     };
     vec![
         case("form", "A form of a later version.", |e| e["params"]["form"] = json!("from-the-future")),
+        case("arithmetic", "An arithmetic of a later version.", |e| e["params"]["arithmetic"] = json!("BF16")),
         case("scale", "Scales of a type of a later version.", |e| e["params"]["scale"] = json!("F8_E8M0")),
         case("params", "One more parameter.", |e| e["params"]["axis"] = json!(0)),
     ]

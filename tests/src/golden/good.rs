@@ -271,10 +271,10 @@ fn by_encoding() -> Vec<Good> {
         for dtype in Dtype::ALL {
             if entry.encoding.components(Array::vector(Element::Dtype(*dtype), 0)).is_some() {
                 let bytes = skewed(100 + dtype.bits(), dtype.byte_len(40).expect("whole bytes") as usize);
-                source = source.tensor(dtype.name(), dtype.name(), &[40], bytes);
+                source = source.tensor(dtype.name(), dtype.name(), &[5, 8], bytes);
                 for i in 1..entry.variants.len() {
                     let bytes = f32_weights(i as u64, 40 * dtype.bits() as usize / 32);
-                    source = source.tensor(&format!("{dtype}, variant {i}"), dtype.name(), &[40], bytes);
+                    source = source.tensor(&format!("{dtype}, variant {i}"), dtype.name(), &[5, 8], bytes);
                 }
             }
         }

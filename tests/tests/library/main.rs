@@ -12,3 +12,4 @@ mod round_trip;
 mod scale;
 mod sources;
 mod stopped;
+mod ternary;

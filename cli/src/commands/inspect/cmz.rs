@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cmz_codec::encoding::reference::Reference;
 use cmz_codec::{Archive, Result, registry};
-use cmz_format::{Component, Encoding, Escaped, VERSION};
+use cmz_format::{Component, Encoding, Escaped, VERSION, View};
 use serde_json::{Value, json};
 
 use super::table::{self, Row};
@@ -46,11 +46,18 @@ pub(super) fn show(archive: &Archive, file: &Path, args: &Inspect, threads: usiz
         "dtypes": dtypes.iter().map(|(dtype, n, bytes)| json!({"dtype": dtype, "tensors": n, "bytes": bytes})).collect::<Vec<_>>(),
         "totals": totals.json(),
     });
+    if !archive.views().is_empty() {
+        json["views"] = archive.views().iter().map(|view| view_json(archive, view)).collect();
+    }
     if table::wanted(args) {
         let listed = table::select(rows, args);
         text.push('\n');
         text.push_str(&table::text(&listed));
         json["tensors"] = listed.iter().map(Row::json).collect();
+        if !archive.views().is_empty() {
+            text.push('\n');
+            text.push_str(&views(archive));
+        }
         if args.blocks {
             let (blocks_text, blocks_json) = blocks(archive, &listed)?;
             text.push('\n');
@@ -75,6 +82,9 @@ fn identity(archive: &Archive) -> String {
     for base in archive.bases() {
         let source = base.sha256.as_deref().unwrap_or("-");
         text.push_str(&format!("  needs base       {}, made from sha256 {source}\n", base.root));
+    }
+    if !archive.views().is_empty() {
+        text.push_str(&format!("  views            {}\n", count(archive.views().len() as u64, "view")));
     }
     for (key, value) in &manifest.metadata {
         text.push_str(&format!("  metadata         {} = {}\n", Escaped(key), Escaped(value)));
@@ -134,6 +144,38 @@ fn encoding(encoding: &Encoding) -> String {
     };
     let components: Vec<_> = reference.into_iter().chain(encoding.components.iter().map(component)).collect();
     format!("{}{params}({})", encoding.name, components.join(" "))
+}
+
+/// What the tensors stand for.
+fn views(archive: &Archive) -> String {
+    let row = |view: &View| {
+        let params = view.params.iter().map(|(key, value)| match value {
+            Value::String(text) => format!("{key}={}", Escaped(text)),
+            other => format!("{key}={other}"),
+        });
+        let shape: Vec<_> = view.shape.iter().map(u64::to_string).collect();
+        vec![
+            Escaped(&view.name).to_string(),
+            Escaped(&view.dtype).to_string(),
+            shape.join("x"),
+            format!("{}[{}]", Escaped(&view.layout), params.collect::<Vec<_>>().join(" ")),
+            if archive.check_view(&view.name).is_ok() { "yes" } else { "no" }.to_owned(),
+        ]
+    };
+    let rows: Vec<_> = archive.views().iter().map(row).collect();
+    text::table(&["view", "dtype", "shape", "layout", "readable"], &[], &rows)
+}
+
+fn view_json(archive: &Archive, view: &View) -> Value {
+    json!({
+        "name": view.name,
+        "dtype": view.dtype,
+        "shape": view.shape,
+        "layout": view.layout,
+        "params": view.params,
+        "parts": view.parts,
+        "readable": archive.check_view(&view.name).is_ok(),
+    })
 }
 
 /// The data blocks of tensors, with the codecs that they really use.

@@ -26,12 +26,12 @@ constexpr uint32_t MAGIC = 0x4b000000;
 
 template <bool HALF> DEVICE float rounded(float x) { return HALF ? round_to_half(x) : x; }
 
-struct Group {
+template <bool HALF> struct Group {
     float magic;       // 2^23 + what is taken from a code exactly
     float minus, bias; // what is added before and after: -0 where nothing is, which changes no number, not even -0
     float scale;
 
-    template <bool HALF> DEVICE float value(uint32_t code) const {
+    DEVICE float value(uint32_t code) const {
         const float difference = rounded<HALF>(add_rounded(__uint_as_float(MAGIC | code) - magic, minus));
         return rounded<HALF>(add_rounded(rounded<HALF>(multiply_rounded(difference, scale)), bias));
     }
@@ -52,9 +52,9 @@ struct AffineTile {
         return rounded<HALF>(load_float(address(launch, plane), affine.scale, i));
     }
 
-    template <bool HALF> DEVICE Group group(uint32_t i) const {
+    template <bool HALF> DEVICE Group<HALF> group_at(uint32_t i) const {
         uint32_t zero = 0;
-        Group group = {0, -0.0f, -0.0f, number<HALF>(job.others[0], i)};
+        Group<HALF> group = {0, -0.0f, -0.0f, number<HALF>(job.others[0], i)};
         switch (affine.shift) {
         case MIDDLE: zero = 1u << (affine.bits - 1); break;
         case ZERO_POINT: zero = Codes(launch, job.others[1]).element(i); break;
@@ -86,12 +86,12 @@ struct AffineTile {
             GroupWalk walk(affine.groups, element);
             const bool one = count == GRANULE && walk.granule_in_group() && writer.whole(element);
             if (one) {
-                const Group group = this->group<HALF>(walk.group);
+                const Group<HALF> group = group_at<HALF>(walk.group);
                 if (HALF || group.finite()) {
                     uint32_t bits[GRANULE];
 #pragma unroll
                     for (uint32_t j = 0; j < GRANULE; j++) {
-                        const float x = group.value<HALF>(symbols.x & mask);
+                        const float x = group.value(symbols.x & mask);
                         bits[j] = HALF ? float_bits(x, KIND) : KIND == FLOAT_F16 ? to_half(x) : KIND == FLOAT_BF16 ? to_bf16(x) : __float_as_uint(x);
                         codes.next(symbols);
                     }
@@ -102,7 +102,7 @@ struct AffineTile {
             // phase: element by element, 0, 0
 #pragma unroll 1
             for (uint32_t j = 0; j < count; j++) {
-                writer.element(element + j, float_bits(group<HALF>(walk.group).value<HALF>(symbols.x & mask), KIND));
+                writer.element(element + j, float_bits(group_at<HALF>(walk.group).value(symbols.x & mask), KIND));
                 codes.next(symbols);
                 if (j + 1 < count) walk.next();
             }

@@ -1,81 +1,84 @@
-//! Codes to elements, group by group.
+//! Codes to elements: the numbers of a tile's columns are spread first, so that one loop serves
+//! groups of every form.
 
-use super::float::{Bf16, F16, F32, Number};
-use super::{Affine, Float, Form};
+use super::{Affine, Form};
+use crate::encoding::groups::{Columns, Grid, TILE};
+use crate::encoding::number::{Arithmetic, Bf16, Byte, F16, F32, Float, Number, round_to_half};
+use crate::encoding::versions::versioned;
 
-/// The numbers of one group.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Group {
-    pub(super) scale: f32,
-    /// Integer that is taken from every code.
-    pub(super) zero: u8,
-    /// What is added in the end; none if nothing is, since adding 0 would change −0.
-    pub(super) bias: Option<f32>,
+versioned! {
+    /// Puts elements together.
+    join(affine: Affine, grid: Grid, element: Float, components: &[&[u8]], data: &mut [u8]) is join_loops
 }
 
-impl Group {
-    pub(super) fn of(affine: Affine, components: &[&[u8]], i: usize) -> Self {
-        let (zero, bias) = match affine.form {
-            Form::Symmetric => (affine.middle(), None),
-            Form::ZeroPoint => (components[2][i], None),
-            Form::Bias => (0, Some(affine.scale.get(components[2], i))),
-        };
-        Self { scale: affine.scale.get(components[1], i), zero, bias }
-    }
-
-    /// What a code stands for: each operation is rounded to single precision.
-    #[inline]
-    fn value(self, code: u8) -> f32 {
-        let product = (i32::from(code) - i32::from(self.zero)) as f32 * self.scale;
-        match self.bias {
-            None => product,
-            Some(bias) => product + bias,
-        }
-    }
-}
-
-/// Puts elements of type `element` together.
-pub(super) fn join(affine: Affine, element: Float, components: &[&[u8]], data: &mut [u8]) {
+#[inline(always)]
+fn join_loops(affine: Affine, grid: Grid, element: Float, components: &[&[u8]], data: &mut [u8]) {
     match element {
-        Float::F16 => join_as::<F16, 2>(affine, components, data),
-        Float::BF16 => join_as::<Bf16, 2>(affine, components, data),
-        Float::F32 => join_as::<F32, 4>(affine, components, data),
+        Float::F16 => join_as::<F16>(affine, grid, components, data),
+        Float::BF16 => join_as::<Bf16>(affine, grid, components, data),
+        _ => join_as::<F32>(affine, grid, components, data),
     }
 }
 
-fn join_as<T: Number<Bytes = [u8; N]>, const N: usize>(affine: Affine, components: &[&[u8]], data: &mut [u8]) {
-    let len = affine.group as usize;
-    let groups = components[0].chunks(len).zip(data.as_chunks_mut().0.chunks_mut(len));
-    for (i, (codes, elements)) in groups.enumerate() {
-        let group = Group::of(affine, components, i);
-        // A table has to be read twice as often as it is written to pay.
-        if affine.bits <= TABLE_BITS && codes.len() >= 2 << affine.bits {
-            by_table::<T, N>(group, affine.max_code(), codes, elements);
-        } else {
-            one_by_one::<T, N>(group, codes, elements);
+#[inline(always)]
+fn join_as<T: Number>(affine: Affine, grid: Grid, components: &[&[u8]], data: &mut [u8]) {
+    match (affine.arithmetic, affine.form) {
+        (Arithmetic::F32, Form::Bias) => join_by::<T, Single, true>(affine, grid, components, data),
+        (Arithmetic::F32, _) => join_by::<T, Single, false>(affine, grid, components, data),
+        (Arithmetic::F16, Form::Bias) => join_by::<T, Half, true>(affine, grid, components, data),
+        (Arithmetic::F16, _) => join_by::<T, Half, false>(affine, grid, components, data),
+    }
+}
+
+#[inline(always)]
+fn join_by<T: Number, R: Round, const BIAS: bool>(affine: Affine, grid: Grid, components: &[&[u8]], data: &mut [u8]) {
+    let (codes, elements) = (components[0], T::of_mut(data));
+    let mut scales: Columns = [0.0; TILE];
+    let mut zeros: Columns = [f32::from(affine.middle()); TILE];
+    for tile in grid.tiles() {
+        grid.spread_floats(&tile, affine.scale, components[1], &mut scales);
+        match affine.form {
+            Form::Symmetric => {}
+            Form::ZeroPoint => grid.spread::<Byte>(&tile, components[2], &mut zeros),
+            Form::Zero | Form::Bias => grid.spread_floats(&tile, affine.scale, components[2], &mut zeros),
+        }
+        scales.iter_mut().chain(&mut zeros).for_each(|x| *x = R::round(*x));
+        for run in grid.runs(&tile) {
+            let numbers = codes[run.clone()].iter().zip(scales.iter().zip(&zeros));
+            for (element, (&code, (&scale, &zero))) in elements[run].iter_mut().zip(numbers) {
+                *element = T::from_f32(value::<R, BIAS>(code.into(), scale, zero));
+            }
         }
     }
 }
 
-/// Bits of codes that are looked up in a table of all values.
-const TABLE_BITS: u8 = 6;
+/// What a code stands for; every integer that occurs is one of half precision, too.
+#[inline(always)]
+fn value<R: Round, const BIAS: bool>(code: f32, scale: f32, zero: f32) -> f32 {
+    if BIAS { R::round(R::round(code * scale) + zero) } else { R::round(R::round(code - zero) * scale) }
+}
 
-/// `codes` are at most `max_code`, or are taken modulo 2 to the power of [`TABLE_BITS`].
-fn by_table<T: Number<Bytes = [u8; N]>, const N: usize>(
-    group: Group,
-    max_code: u8,
-    codes: &[u8],
-    elements: &mut [[u8; N]],
-) {
-    let mut table = [[0; N]; 1 << TABLE_BITS];
-    for (code, value) in table[..=usize::from(max_code)].iter_mut().enumerate() {
-        *value = T::from_f32(group.value(code as u8));
-    }
-    for (element, &code) in elements.iter_mut().zip(codes) {
-        *element = table[usize::from(code) % table.len()];
+/// Rounds a result of single precision.
+trait Round {
+    fn round(x: f32) -> f32;
+}
+
+struct Single;
+
+impl Round for Single {
+    #[inline(always)]
+    fn round(x: f32) -> f32 {
+        x
     }
 }
 
-fn one_by_one<T: Number<Bytes = [u8; N]>, const N: usize>(group: Group, codes: &[u8], elements: &mut [[u8; N]]) {
-    elements.iter_mut().zip(codes).for_each(|(element, &code)| *element = T::from_f32(group.value(code)));
+/// To half precision: of a sum or a product of two numbers of half precision, the same as if it had never been
+/// rounded to single precision.
+struct Half;
+
+impl Round for Half {
+    #[inline(always)]
+    fn round(x: f32) -> f32 {
+        round_to_half(x)
+    }
 }

@@ -1,17 +1,20 @@
 //! `affine`: small integers times the scale of their group. See `SPEC.md` in this folder.
 
-use cmz_format::{Dtype, Result};
+use cmz_format::Result;
 use serde_json::{Map, Value};
 
-use super::params::Params;
-use super::{Array, Component, Components, Element, Encoding};
+use super::groups::{Grid, MAX_GROUP};
+use super::number::{ARITHMETICS, ELEMENTS};
+pub use super::number::{Arithmetic, Float};
+use super::params::{Params, entries, name_of};
+use super::versions::Version;
+use super::{Array, Component, Components, Encoding};
 use crate::device::DeviceNode;
 use crate::stream::{StreamError, Width};
 
 mod decode;
 mod device;
 mod encode;
-mod float;
 #[cfg(test)]
 mod tests;
 
@@ -20,11 +23,12 @@ mod tests;
 pub struct Affine {
     /// Bits of a code: 1 to 8.
     bits: u8,
-    /// Consecutive elements that share a scale: at least 1.
-    group: u32,
     form: Form,
-    /// Type of scales and biases.
+    /// Rows and columns of the elements that share a scale.
+    group: [u32; 2],
+    /// Type of scales, zeros and biases.
     scale: Float,
+    arithmetic: Arithmetic,
 }
 
 /// What a code stands for.
@@ -32,48 +36,43 @@ pub struct Affine {
 pub enum Form {
     /// A signed integer, times the scale.
     Symmetric,
-    /// Its distance from the group's zero point, times the scale.
+    /// Its distance from the group's zero point, an integer, times the scale.
     ZeroPoint,
+    /// Its distance from the group's zero, a number of the scale's type, times the scale.
+    Zero,
     /// Itself times the scale, plus the group's bias.
     Bias,
 }
 
-/// A type of floating-point numbers that fits single precision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Float {
-    /// IEEE half precision.
-    F16,
-    /// Brain float.
-    BF16,
-    /// IEEE single precision.
-    F32,
-}
-
 /// Codes of four bits in groups of 128, symmetric.
-pub static SYMMETRIC: Affine = Affine::new(4, 128, Form::Symmetric, Float::F16);
+pub static SYMMETRIC: Affine = Affine::new(4, Form::Symmetric, [1, 128], Float::F16, Arithmetic::F32);
 /// Codes of eight bits in groups of 96 with a zero point.
-pub static ZERO_POINT: Affine = Affine::new(8, 96, Form::ZeroPoint, Float::F32);
+pub static ZERO_POINT: Affine = Affine::new(8, Form::ZeroPoint, [1, 96], Float::F32, Arithmetic::F32);
 /// Codes of three bits in groups of 16 with a bias.
-pub static BIAS: Affine = Affine::new(3, 16, Form::Bias, Float::BF16);
+pub static BIAS: Affine = Affine::new(3, Form::Bias, [1, 16], Float::BF16, Arithmetic::F32);
+/// Codes of three bits in groups of 16 with a zero, in half precision: the first level of SpQR.
+pub static ZERO: Affine = Affine::new(3, Form::Zero, [1, 16], Float::F16, Arithmetic::F16);
+/// Codes of five bits in groups of two rows and three columns with a zero point, in half precision.
+pub static RECTANGLE: Affine = Affine::new(5, Form::ZeroPoint, [2, 3], Float::BF16, Arithmetic::F16);
 
 /// Bits of a code, at most.
 const MAX_BITS: u8 = 8;
-/// Elements of a group, at most.
-const MAX_GROUP: u32 = 1 << 24;
-const FORMS: [(&str, Form); 3] =
-    [("symmetric", Form::Symmetric), ("zero_point", Form::ZeroPoint), ("bias", Form::Bias)];
-const SCALES: [(&str, Float); 3] = [("F16", Float::F16), ("BF16", Float::BF16), ("F32", Float::F32)];
+const FORMS: [(&str, Form); 4] =
+    [("symmetric", Form::Symmetric), ("zero_point", Form::ZeroPoint), ("zero", Form::Zero), ("bias", Form::Bias)];
 
 impl Affine {
-    /// Codes of `bits` bits, in groups of `group` elements.
+    /// Codes of `bits` bits, in groups of `group` rows and columns, with scales of type `scale`.
     ///
     /// # Panics
-    /// If the codes have not 1 to 8 bits, or the groups not 1 to 2²⁴ elements.
+    /// If the codes have not 1 to 8 bits, the groups not 1 to 2²⁴ rows and columns, or the scales another
+    /// type than `F16`, `BF16` or `F32`.
     #[must_use]
-    pub const fn new(bits: u8, group: u32, form: Form, scale: Float) -> Self {
+    pub const fn new(bits: u8, form: Form, group: [u32; 2], scale: Float, arithmetic: Arithmetic) -> Self {
         assert!(bits >= 1 && bits <= MAX_BITS, "a code has 1 to 8 bits");
-        assert!(group >= 1 && group <= MAX_GROUP, "a group has 1 to 2^24 elements");
-        Self { bits, group, form, scale }
+        assert!(group[0] >= 1 && group[0] <= MAX_GROUP, "a group has 1 to 2^24 rows");
+        assert!(group[1] >= 1 && group[1] <= MAX_GROUP, "a group has 1 to 2^24 columns");
+        assert!(matches!(scale, Float::F16 | Float::BF16 | Float::F32), "scales are F16, BF16 or F32");
+        Self { bits, form, group, scale, arithmetic }
     }
 
     /// The greatest code.
@@ -85,6 +84,13 @@ impl Affine {
     const fn middle(self) -> u8 {
         1 << (self.bits - 1)
     }
+
+    /// The elements' type and groups; `None` if this is no array of them.
+    fn grid(self, array: Array) -> Option<(Float, Grid)> {
+        let element = Float::of(array.element)?;
+        let grid = || Grid::new(self.group, array.byte_len / element.len(), array.row);
+        array.byte_len.is_multiple_of(element.len()).then(|| (element, grid()))
+    }
 }
 
 impl Encoding for Affine {
@@ -93,23 +99,23 @@ impl Encoding for Affine {
     }
 
     fn params(&self) -> Map<String, Value> {
-        let form = FORMS.iter().find(|(_, form)| *form == self.form).map_or("", |(name, _)| name);
-        let entries: [(&str, Value); 4] = [
+        entries([
             ("bits", self.bits.into()),
-            ("form", form.into()),
-            ("group", self.group.into()),
-            ("scale", self.scale.dtype().name().into()),
-        ];
-        entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+            ("form", name_of(&FORMS, &self.form)),
+            ("group", self.group.to_vec().into()),
+            ("scale", name_of(&ELEMENTS, &self.scale)),
+            ("arithmetic", name_of(&ARITHMETICS, &self.arithmetic)),
+        ])
     }
 
     fn with_params(&self, params: &Map<String, Value>) -> Result<Option<Box<dyn Encoding>>> {
-        let params = Params::new(self.name(), &["bits", "form", "group", "scale"], params)?;
+        let params = Params::new(self.name(), &["bits", "form", "group", "scale", "arithmetic"], params)?;
         Ok(Some(Box::new(Self {
             bits: params.integer("bits", 1..=MAX_BITS.into())? as u8,
-            group: params.integer("group", 1..=MAX_GROUP)?,
             form: params.one_of("form", &FORMS)?,
-            scale: params.one_of("scale", &SCALES)?,
+            group: params.group()?,
+            scale: params.one_of("scale", &ELEMENTS)?,
+            arithmetic: params.one_of("arithmetic", &ARITHMETICS)?,
         })))
     }
 
@@ -118,66 +124,35 @@ impl Encoding for Affine {
     }
 
     fn components(&self, array: Array) -> Option<Components> {
-        let element_len = Float::of(array.element)?.len();
-        if !array.byte_len.is_multiple_of(element_len) {
-            return None;
-        }
-        let elements = array.byte_len / element_len;
-        let groups = elements.div_ceil(self.group as usize);
-        let codes = Array::of_symbols(Width::new(self.bits), elements);
-        let floats = Array::vector(Element::Dtype(self.scale.dtype()), groups * self.scale.len());
-        let mut components: Components =
-            [("codes", codes), ("scales", floats)].map(|(name, array)| Component { name, array }).into_iter().collect();
-        match self.form {
-            Form::Symmetric => {}
-            Form::ZeroPoint => {
-                let array = Array::of_symbols(Width::new(self.bits), groups);
-                components.push(Component { name: "zero_points", array });
-            }
-            Form::Bias => components.push(Component { name: "biases", array: floats }),
-        }
+        let (element, grid) = self.grid(array)?;
+        let width = Width::new(self.bits);
+        let codes = Array::of_symbols(width, array.byte_len / element.len()).in_rows(array.row);
+        let mut components: Components = [("codes", codes), ("scales", grid.floats(self.scale))]
+            .map(|(name, array)| Component { name, array })
+            .into_iter()
+            .collect();
+        let third = match self.form {
+            Form::Symmetric => None,
+            Form::ZeroPoint => Some(("zero_points", grid.symbols(width))),
+            Form::Zero => Some(("zeros", grid.floats(self.scale))),
+            Form::Bias => Some(("biases", grid.floats(self.scale))),
+        };
+        components.extend(third.map(|(name, array)| Component { name, array }));
         Some(components)
     }
 
     fn split(&self, array: Array, data: &[u8], components: &mut [&mut [u8]]) {
-        let element = Float::of(array.element).expect("components() has a rule for this array");
-        encode::split(*self, element, data, components);
+        let (element, grid) = self.grid(array).expect("components() has a rule for this array");
+        encode::split(*self, grid, element, data, components);
     }
 
     fn join(&self, array: Array, components: &[&[u8]], data: &mut [u8]) -> Result<(), StreamError> {
-        let element = Float::of(array.element).expect("components() has a rule for this array");
-        decode::join(*self, element, components, data);
+        let (element, grid) = self.grid(array).ok_or(StreamError::Length)?;
+        decode::join(Version::best(), *self, grid, element, components, data);
         Ok(())
     }
 
     fn device_node(&self, array: Array) -> Option<DeviceNode> {
         self.node(array)
-    }
-}
-
-impl Float {
-    fn of(element: Element) -> Option<Self> {
-        match element {
-            Element::Dtype(Dtype::F16) => Some(Self::F16),
-            Element::Dtype(Dtype::BF16) => Some(Self::BF16),
-            Element::Dtype(Dtype::F32) => Some(Self::F32),
-            _ => None,
-        }
-    }
-
-    const fn dtype(self) -> Dtype {
-        match self {
-            Self::F16 => Dtype::F16,
-            Self::BF16 => Dtype::BF16,
-            Self::F32 => Dtype::F32,
-        }
-    }
-
-    /// Bytes of a number.
-    const fn len(self) -> usize {
-        match self {
-            Self::F16 | Self::BF16 => 2,
-            Self::F32 => 4,
-        }
     }
 }

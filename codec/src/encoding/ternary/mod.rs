@@ -5,6 +5,7 @@ use half::{bf16, f16};
 use serde_json::{Map, Value};
 
 use self::groups::Groups;
+use super::groups::MAX_GROUP;
 use super::params::Params;
 use super::{Array, Component, Components, Element, Encoding};
 use crate::device::{DeviceFloat, DeviceGroups, DeviceNode, DeviceTernary};
@@ -22,9 +23,6 @@ pub struct Ternary {
     /// Rows and columns of a group.
     group: [u32; 2],
 }
-
-/// Rows or columns of a group, at most.
-const MAX_GROUP: u32 = 1 << 24;
 
 /// Each row is a group.
 pub static BY_ROW: Ternary = Ternary::new(1, MAX_GROUP);
@@ -68,7 +66,7 @@ impl Encoding for Ternary {
 
     fn with_params(&self, params: &Map<String, Value>) -> cmz_format::Result<Option<Box<dyn Encoding>>> {
         let params = Params::new(self.name(), &["group"], params)?;
-        Ok(Some(Box::new(Self { group: params.integers("group", 1..=MAX_GROUP)? })))
+        Ok(Some(Box::new(Self { group: params.group()? })))
     }
 
     fn is_exact(&self) -> bool {

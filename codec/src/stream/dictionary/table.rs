@@ -98,7 +98,7 @@ fn without_last(pairs: u64) -> u64 {
 fn entry(pairs: u64) -> u64 {
     let symbols = (0..len(pairs)).fold(0, |symbols, i| {
         let pair = (pairs >> (u64::BITS - PAIR_BITS * (i + 1)) & 15) - 1;
-        symbols | (pair % 3 | pair / 3 << 2) << (8 + 4 * i)
+        symbols | (pair % 3 + 4 * (pair / 3)) << (8 + 4 * i)
     });
     symbols | u64::from(len(pairs))
 }

@@ -10,6 +10,14 @@ fn keeps_the_laws() {
 }
 
 #[test]
+fn the_example_of_the_page() {
+    let stream = [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0x0c, 0, 0, 0];
+    let mut symbols = [9; 3];
+    Dictionary.decode(&stream, ternary::WIDTH, &mut Scratch::new(), &mut symbols).unwrap();
+    assert_eq!(symbols, [1, 0, 0]);
+}
+
+#[test]
 fn both_ways_make_the_same_dictionary() {
     for (codeword, word) in naive::WORDS.iter().enumerate() {
         let expanded = expand(codeword as u16);

@@ -65,7 +65,7 @@ impl Code {
         let Some((weight, Reverse(place))) = self.open.pop() else { return };
         let place = usize::from(place);
         let (word, length) = (self.words[place], self.lengths[place]);
-        let [zero, one, two] = of_256.map(|frequency| weight * frequency >> SCALE_BITS);
+        let [zero, one, two] = of_256.map(|frequency| (weight * frequency) >> SCALE_BITS);
         self.inner += weight;
         self.lengths[place] = length + 1;
         self.weights[place] = zero;

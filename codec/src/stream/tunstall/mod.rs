@@ -69,6 +69,14 @@ mod tests {
     }
 
     #[test]
+    fn the_example_of_the_page() {
+        let stream = [0, 15, 15, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0x56, 0x24, 0, 0];
+        let mut symbols = [9; 10];
+        Tunstall.decode(&stream, ternary::WIDTH, &mut Scratch::new(), &mut symbols).unwrap();
+        assert_eq!(symbols, [0, 0, 1, 0, 2, 0, 0, 0, 0, 1]);
+    }
+
+    #[test]
     fn both_ways_make_the_same_words() {
         for frequencies in [[1, 1], [64, 64], [15, 14], [254, 1], [1, 254], [85, 85], [3, 40], [7, 7]] {
             let mut code = code::Code::default();

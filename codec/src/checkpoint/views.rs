@@ -1,0 +1,59 @@
+//! The weights that the tensors of a quantized checkpoint stand for.
+
+use std::path::{Path, PathBuf};
+
+use cmz_format::{Code, Error, Escaped, Result};
+
+use super::{Plan, parent, plan_compress};
+use crate::import::quantized::{Found, Quantization};
+use crate::io::PlainFile;
+use crate::safetensors::Header;
+
+/// Plans to compress a quantized checkpoint, as [`plan_compress`] does, and demands that there are views: by the program `method`, if one
+/// is named.
+///
+/// # Errors
+/// As [`plan_compress`], or [`Code::BadSource`] if the checkpoint is not what it should be.
+pub fn plan_quantized(method: Option<&str>, source: &Path, target: Option<&Path>) -> Result<Plan> {
+    let folder = folder_of(source);
+    let in_folder = |e: Error| e.in_file(&folder);
+    let bad = |why: String| in_folder(Error::new(Code::BadSource, why)).with_help("`cmz compress` stores it as it is");
+    let plan = plan_compress(source, target, true)?;
+    let Some(found) = Quantization::of_folder(&folder)? else {
+        return Err(bad("no configuration says that this checkpoint is quantized".to_owned()));
+    };
+    if let Some(method) = method.filter(|method| *method != found.method()) {
+        let why =
+            format!("the configuration says that this checkpoint is of {}, not {method}", Escaped(found.method()));
+        return Err(bad(why));
+    }
+    if plan.views.iter().all(Vec::is_empty) {
+        let why = plan.notes.first().map_or("no tensor is what the configuration says", String::as_str);
+        return Err(bad(format!("no weights that are understood: {why}")));
+    }
+    Ok(plan)
+}
+
+fn folder_of(source: &Path) -> PathBuf {
+    if source.is_dir() { source.to_owned() } else { parent(source) }
+}
+
+/// Finds the views of each file of a plan. What goes wrong is a note: without views, the tensors are as well stored.
+pub(super) fn find(plan: &mut Plan, source: &Path) {
+    let quantization = match Quantization::of_folder(&folder_of(source)) {
+        Ok(Some(quantization)) => quantization,
+        Ok(None) => return,
+        Err(e) => return plan.notes.push(format!("no views: {e}")),
+    };
+    for job in &plan.jobs {
+        let find = || {
+            let file = PlainFile::open(&job.source)?;
+            Ok(quantization.views(&Header::read(&file)?, &file))
+        };
+        // The conversion says what is wrong with the file.
+        let Found { views, notes } = find().unwrap_or_else(|_: Error| Found::default());
+        let new = notes.into_iter().filter(|note| !plan.notes.contains(note)).collect::<Vec<_>>();
+        plan.notes.extend(new);
+        plan.views.push(views);
+    }
+}
