@@ -12,7 +12,7 @@ DEVICE uint32_t float_bytes(uint8_t kind) { return kind == FLOAT_F32 ? 4 : 2; }
 DEVICE float from_half(uint32_t bits) {
     const uint32_t sign = (bits & 0x8000) << 16, rest = bits & 0x7fff;
     if (rest < 0x400) return __uint_as_float(sign | __float_as_uint((float)rest * 0x1p-24f));
-    return __uint_as_float(sign | (rest << 13) + (rest < 0x7c00 ? 112u << 23 : 224u << 23));
+    return __uint_as_float(sign | ((rest << 13) + (rest < 0x7c00 ? 112u << 23 : 224u << 23)));
 }
 // The nearest half.
 DEVICE uint32_t to_half(float x) {
@@ -20,7 +20,7 @@ DEVICE uint32_t to_half(float x) {
     if (rest > 0x7f800000) return 0x7fff;
     if (rest >= 0x477ff000) return sign | 0x7c00; // 65520 and above
     if (rest < 0x38800000) return sign | (__float_as_uint(__uint_as_float(rest) + 0.5f) - 0x3f000000);
-    return sign | (rest - (112u << 23) + 0xfff + (rest >> 13 & 1)) >> 13;
+    return sign | ((rest - (112u << 23) + 0xfff + (rest >> 13 & 1)) >> 13);
 }
 DEVICE float multiply_rounded(float a, float b) { return a * b; }
 DEVICE float add_rounded(float a, float b) { return a + b; }

@@ -8,7 +8,7 @@
 // and too large by less than what would matter.
 DEVICE uint32_t divide(uint32_t n, uint64_t reciprocal) {
     const uint64_t low = (uint64_t)(n + 1) * (uint32_t)reciprocal, high = (uint64_t)(n + 1) * (uint32_t)(reciprocal >> 32);
-    return (uint32_t)(high + (low >> 32) >> 32);
+    return (uint32_t)((high + (low >> 32)) >> 32);
 }
 
 // Rectangles of elements, counted from the array's and from each row's beginning. As on the host: job.rs.
@@ -60,6 +60,7 @@ struct Codes {
 
     DEVICE Codes(const Launch &launch, const Plane &plane)
         : data(address(launch, plane)), stride(plane.stride), constant(plane.constant) {}
+    DEVICE Codes(const uint8_t *data, uint32_t stride) : data(data), stride(stride), constant(0) {}
 
     DEVICE uint32_t mask() const { return stride == 0 ? 0xff : (1u << stride) - 1; }
 

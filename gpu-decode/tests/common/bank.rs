@@ -31,7 +31,7 @@ const DTYPES: [Dtype; 9] = [
 ];
 
 /// Elements that look like weights: of the exponents, few are common; all else is noise.
-fn weights(dtype: Dtype, seed: u64, elements: usize) -> Vec<u8> {
+pub(crate) fn weights(dtype: Dtype, seed: u64, elements: usize) -> Vec<u8> {
     let mut rng = Rng::new(seed);
     let len = dtype.byte_len(elements as u64).unwrap() as usize;
     let mut bytes = rng.bytes(len);
@@ -153,7 +153,7 @@ pub(crate) fn layers() -> Vec<u8> {
 }
 
 /// An affine encoding's manifest entry, with codes by `codec` and its numbers as stated.
-fn affine(params: &str, codec: &str, numbers: &[(&str, Component)]) -> Encoding {
+pub(crate) fn affine(params: &str, codec: &str, numbers: &[(&str, Component)]) -> Encoding {
     let mut components: BTreeMap<String, Component> =
         numbers.iter().map(|(name, component)| ((*name).to_owned(), component.clone())).collect();
     components.insert("codes".to_owned(), Component::Stream(vec![codec.to_owned(), "raw".to_owned()]));
@@ -162,9 +162,17 @@ fn affine(params: &str, codec: &str, numbers: &[(&str, Component)]) -> Encoding 
 }
 
 /// Numbers as they lie in memory, by `codec`.
-fn plain(codec: &str) -> Component {
+pub(crate) fn plain(codec: &str) -> Component {
     let components = [("data".to_owned(), Component::Stream(vec![codec.to_owned()]))].into();
     Component::Encoded(Encoding { name: "plain".to_owned(), params: Map::new(), components })
+}
+
+/// SpQR's encoding: groups of 16 columns, whose scales and zeros are of groups of 16 rows.
+pub(crate) fn two_levels(codes: &str) -> Encoding {
+    let second = r#"{"bits":3,"form":"zero","group":[16,1],"scale":"F16","arithmetic":"F16"}"#;
+    let second = Component::Encoded(affine(second, codes, &[("scales", plain("raw")), ("zeros", plain("raw"))]));
+    let first = r#"{"bits":3,"form":"zero","group":[1,16],"scale":"F16","arithmetic":"F16"}"#;
+    affine(first, codes, &[("scales", second.clone()), ("zeros", second)])
 }
 
 /// Matrices whose elements are put together from arrays that are put together in turn, and whose rows are no whole groups.
@@ -187,14 +195,16 @@ pub(crate) fn nested() -> Vec<File> {
             codes,
             &[("scales", Component::Encoded(of_scales)), ("biases", Component::Encoded(of_biases))],
         );
-        let mut source = Source::new();
-        for dtype in [Dtype::BF16, Dtype::F16, Dtype::F32] {
-            source = source.tensor(dtype.name(), dtype.name(), &[61, 333], weights(dtype, 5, 61 * 333));
+        for (what, encoding) in [("affine numbers", encoding), ("two levels", two_levels(codes))] {
+            let mut source = Source::new();
+            for dtype in [Dtype::BF16, Dtype::F16, Dtype::F32] {
+                source = source.tensor(dtype.name(), dtype.name(), &[61, 333], weights(dtype, 5, 61 * 333));
+            }
+            let storage =
+                |_: &cmz_codec::safetensors::Entry| Storage { encoding: encoding.clone(), block_elements: 15 * 333 };
+            let file = write_at(Level::Fast, &source.build(), storage).expect("a sound file");
+            files.push((format!("{what} over {codes} and {numbers}"), file));
         }
-        let storage =
-            |_: &cmz_codec::safetensors::Entry| Storage { encoding: encoding.clone(), block_elements: 15 * 333 };
-        let file = write_at(Level::Fast, &source.build(), storage).expect("a sound file");
-        files.push((format!("affine numbers over {codes} and {numbers}"), file));
     }
     files
 }

@@ -7,6 +7,9 @@ use cmz_codec::{Archive, Code, OpenOptions};
 use cmz_gpu_decode::{DeviceMemory, GpuDecoder, LoadOptions, Placement, Request, ResidentLayers, Target};
 
 pub(crate) mod bank;
+mod products;
+
+pub(crate) use products::*;
 
 /// Makes a test of each function here, for a device.
 macro_rules! tests {
@@ -24,6 +27,8 @@ macro_rules! tests {
             loads_can_be_cancelled,
             resident_layers_alternate,
             verify_compares_every_byte,
+            products_are_within_their_bound,
+            products_that_cannot_be_are_refused,
         );
     };
     ($decoder:ident: $($test:ident,)*) => {
