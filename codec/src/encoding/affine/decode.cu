@@ -112,7 +112,7 @@ struct AffineTile {
     }
 };
 
-extern "C" __global__ void __launch_bounds__(THREADS) cmz_affine(const Launch launch) {
+extern "C" __global__ void __launch_bounds__(THREADS, 4) cmz_affine(const Launch launch) {
     CMZ_SHARED_ARRAY(Job, jobs, 1);
     CMZ_SHARED_ARRAY(Affine, parameters, 1);
     // elements: 4096
