@@ -20,12 +20,12 @@ enum Weights : uint32_t {
 };
 
 struct Product {
-    const uint8_t *codes;  // of each row, packed, on a multiple of 4 bytes
+    const uint8_t *codes;  // of each row, packed, on a multiple of 8 bytes
     const uint8_t *pairs;  // of each row, one for each group
     const float *x;        // `batch` vectors of `columns`
     float *y;              // `batch` vectors of `rows`
     uint64_t by_group;     // for `divide`
-    uint64_t code_row;     // bytes
+    uint64_t code_row;     // bytes, a multiple of 8
     uint32_t rows, columns;
     uint32_t group;        // columns of one
     uint32_t groups;       // of a row
@@ -40,36 +40,64 @@ struct Pair {
     float a, b;
 };
 
-template <Weights KIND> DEVICE Pair load_pair(const Product &product, uint32_t row, uint32_t group) {
-    const uint64_t i = (uint64_t)row * product.groups + group;
-    if (KIND == LINEAR) {
-        const uint2 bits = __ldg((const uint2 *)product.pairs + i);
+// The numbers of a group of a row, whose pairs begin at `pairs`.
+DEVICE Pair load_pair(const Product &product, const uint8_t *pairs, uint32_t group) {
+    switch (product.weights) {
+    case LINEAR: {
+        const uint2 bits = __ldg((const uint2 *)pairs + group);
         return {__uint_as_float(bits.x), __uint_as_float(bits.y)};
     }
-    const uint32_t bits = __ldg((const uint32_t *)product.pairs + i);
-    if (KIND == TERNARY_BF16) return {__uint_as_float(bits << 16), __uint_as_float(bits & 0xffff0000u)};
-    const float s = from_half(bits & 0xffff), z = from_half(bits >> 16);
-    return {s, s * ((float)(1u << product.bits >> 1) - z)};
+    case LINEAR_HALF: {
+        const uint32_t bits = __ldg((const uint32_t *)pairs + group);
+        const float s = from_half(bits & 0xffff), z = from_half(bits >> 16);
+        return {s, s * ((float)(1u << product.bits >> 1) - z)};
+    }
+    case TERNARY_BF16: {
+        const uint32_t bits = __ldg((const uint32_t *)pairs + group);
+        return {__uint_as_float(bits << 16), __uint_as_float(bits & 0xffff0000u)};
+    }
+    default: return {0, 0};
+    }
 }
 
+// The codes of a granule. BITS is their width, 0 if it is known only now.
+template <int BITS> struct Granule {
+    uint2 symbols;
+    uint32_t stride, mask;
+
+    DEVICE Granule(const uint8_t *row, uint32_t g, uint32_t bits) : stride(bits), mask((1u << bits) - 1) {
+        if (BITS == 2) symbols = make_uint2(__ldg((const uint16_t *)row + g), 0);
+        else if (BITS == 4) symbols = make_uint2(__ldg((const uint32_t *)row + g), 0);
+        else if (BITS == 8) symbols = __ldg((const uint2 *)row + g);
+        else symbols = Codes(row, BITS == 0 ? bits : BITS).granule(g, GRANULE);
+    }
+    // Code j: all are asked for in order, as the symbols move where their width is not known.
+    DEVICE uint32_t code(int j) {
+        if (BITS != 0) return (j * BITS < 32 ? symbols.x >> (j * BITS & 31) : symbols.y >> (j * BITS & 31)) & ((1u << BITS) - 1);
+        const uint32_t code = symbols.x & mask;
+        symbols.x = __funnelshift_r(symbols.x, symbols.y, stride);
+        symbols.y >>= stride;
+        return code;
+    }
+};
+
 // Products with one granule of a row, added to `sums`.
-template <Weights KIND, int BATCH> struct GranuleProduct {
+template <int BITS, bool IS_TERNARY, int BATCH> struct GranuleProduct {
     const float (&x)[BATCH][GRANULE];
     const float (&totals)[BATCH]; // of x
     float (&sums)[BATCH];
-    uint32_t mask, stride;
     float middle; // 2^23 + m
 
     // Of elements from..to, which are of one group.
-    template <bool WHOLE> DEVICE void add(uint2 symbols, Pair pair, uint32_t from, uint32_t to) const {
+    template <bool WHOLE> DEVICE void add(Granule<BITS> granule, Pair pair, uint32_t from, uint32_t to) const {
         float a[BATCH], b[BATCH];
 #pragma unroll
         for (int k = 0; k < BATCH; k++) a[k] = b[k] = 0;
 #pragma unroll
         for (uint32_t j = 0; j < GRANULE; j++) {
-            const uint32_t code = symbols.x & mask;
+            const uint32_t code = granule.code(j);
             const bool inside = WHOLE || (j >= from && j < to);
-            if (KIND == TERNARY_BF16) {
+            if (IS_TERNARY) {
 #pragma unroll
                 for (int k = 0; k < BATCH; k++) {
                     if (inside && (code & 1)) a[k] += x[k][j];
@@ -83,12 +111,10 @@ template <Weights KIND, int BATCH> struct GranuleProduct {
                     if (!WHOLE && inside) b[k] += x[k][j];
                 }
             }
-            symbols.x = __funnelshift_r(symbols.x, symbols.y, stride);
-            symbols.y >>= stride;
         }
 #pragma unroll
         for (int k = 0; k < BATCH; k++) {
-            const float rest = KIND != TERNARY_BF16 && WHOLE ? totals[k] : b[k];
+            const float rest = !IS_TERNARY && WHOLE ? totals[k] : b[k];
             sums[k] = fmaf(pair.a, a[k], fmaf(pair.b, rest, sums[k]));
         }
     }
@@ -109,10 +135,17 @@ DEVICE void load_x(const float *x, uint32_t column, uint32_t columns, float (&va
     // phase: main, 1
 }
 
-template <Weights KIND, int BATCH> DEVICE void multiply(const Product &product, float *partial) {
+template <int BITS, bool IS_TERNARY, int BATCH> DEVICE void multiply(const Product &product, float *partial) {
     const uint32_t first_row = blockIdx.x * PRODUCT_ROWS, first = blockIdx.y * BATCH;
     float sums[PRODUCT_ROWS][BATCH] = {};
-    const uint32_t mask = (1u << product.bits) - 1;
+    const uint8_t *codes[PRODUCT_ROWS], *pairs[PRODUCT_ROWS];
+    // Rows that there are not repeat the last one.
+#pragma unroll
+    for (uint32_t r = 0; r < PRODUCT_ROWS; r++) {
+        const uint64_t row = min(first_row + r, product.rows - 1);
+        codes[r] = product.codes + row * product.code_row;
+        pairs[r] = product.pairs + row * product.groups * (product.weights == LINEAR ? 8 : 4);
+    }
     const float middle = __uint_as_float(0x4b000000 | (1u << product.bits >> 1));
     // phase: main, 1
 #pragma unroll 1
@@ -131,18 +164,16 @@ template <Weights KIND, int BATCH> DEVICE void multiply(const Product &product, 
         }
 #pragma unroll
         for (uint32_t r = 0; r < PRODUCT_ROWS; r++) {
-            const uint32_t row = min(first_row + r, product.rows - 1);
-            const Codes codes(product.codes + row * product.code_row, product.bits);
-            const uint2 symbols = codes.granule(g, GRANULE);
-            const GranuleProduct<KIND, BATCH> granule = {x, totals, sums[r], mask, product.bits, middle};
+            const Granule<BITS> granule(codes[r], g, product.bits);
+            const GranuleProduct<BITS, IS_TERNARY, BATCH> products = {x, totals, sums[r], middle};
             if (left >= GRANULE || group + 1 == product.groups) {
-                granule.template add<true>(symbols, load_pair<KIND>(product, row, group), 0, GRANULE);
+                products.template add<true>(granule, load_pair(product, pairs[r], group), 0, GRANULE);
                 continue;
             }
             // phase: parts of groups, 0, 0
 #pragma unroll 1
             for (uint32_t from = 0, to = left, i = group; from < GRANULE && i < product.groups; i++) {
-                granule.template add<false>(symbols, load_pair<KIND>(product, row, i), from, to);
+                products.template add<false>(granule, load_pair(product, pairs[r], i), from, to);
                 from = to;
                 to = min(to + product.group, GRANULE);
             }
@@ -173,10 +204,16 @@ template <Weights KIND, int BATCH> DEVICE void multiply(const Product &product, 
 }
 
 template <int BATCH> DEVICE void multiply_any(const Product &product, float *partial) {
-    switch (product.weights) {
-    case LINEAR: return multiply<LINEAR, BATCH>(product, partial);
-    case LINEAR_HALF: return multiply<LINEAR_HALF, BATCH>(product, partial);
-    case TERNARY_BF16: return multiply<TERNARY_BF16, BATCH>(product, partial);
-    default: return;
+    // phase: ternary, 0, 0
+    if (product.weights == TERNARY_BF16) return multiply<2, true, BATCH>(product, partial);
+    // phase: end
+    switch (product.bits) {
+    case 2: return multiply<2, false, BATCH>(product, partial);
+    case 3: return multiply<3, false, BATCH>(product, partial);
+    case 4: return multiply<4, false, BATCH>(product, partial);
+    case 8: return multiply<8, false, BATCH>(product, partial);
+    // phase: other widths, 0, 0
+    default: return multiply<0, false, BATCH>(product, partial);
     }
+    // phase: end
 }

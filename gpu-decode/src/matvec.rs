@@ -236,7 +236,7 @@ impl Layout {
         }
         // Where rows of the matrix are not those that the groups are counted in, some of a row are of one group.
         let group = if of.row == columns { of.columns } else { common_divisor(columns, of.columns) };
-        let code_row = (row.div_ceil(GRANULE) * usize::from(bits)).next_multiple_of(4);
+        let code_row = (row.div_ceil(GRANULE) * usize::from(bits)).next_multiple_of(8);
         let (mut packed, mut pairs) = (Vec::with_capacity(codes.len() / row * code_row), Vec::new());
         for (number, codes) in codes.chunks_exact(row).enumerate() {
             for granule in codes.chunks(GRANULE) {
