@@ -7,6 +7,7 @@ use super::groups::{Grid, MAX_GROUP};
 use super::number::Float;
 use super::params::{Params, entries};
 use super::{Array, Component, Components, Encoding};
+use crate::device::{DeviceNode, DeviceTernary};
 use crate::stream::{StreamError, Width};
 
 mod decode;
@@ -82,5 +83,10 @@ impl Encoding for Ternary {
         let (element, grid) = self.grid(array).ok_or(StreamError::Length)?;
         let [symbols, minima, maxima] = *components else { unreachable!("components() gave this array three") };
         decode::join(element, grid, symbols, [minima, maxima], data)
+    }
+
+    fn device_node(&self, array: Array) -> Option<DeviceNode> {
+        let (element, grid) = self.grid(array)?;
+        Some(DeviceNode::Ternary(DeviceTernary { element: element.on_device()?, groups: grid.on_device()? }))
     }
 }
