@@ -40,6 +40,13 @@ pub(super) struct Tile {
     columns: Range<usize>,
 }
 
+impl Tile {
+    /// Number of columns.
+    pub(super) fn width(&self) -> usize {
+        self.columns.len()
+    }
+}
+
 impl Grid {
     /// The groups of `[rows, columns]` of `len` elements in rows of `row`.
     pub(super) fn new([rows, columns]: [u32; 2], len: usize, row: usize) -> Self {

@@ -44,8 +44,8 @@ fn join_by<T: Number, R: Round, const BIAS: bool>(affine: Affine, grid: Grid, co
         }
         // What has half precision already stays what it is.
         if affine.scale != Float::F16 {
-            scales.iter_mut().for_each(|x| *x = R::round(*x));
-            zeros.iter_mut().for_each(|x| *x = R::round(*x));
+            scales[..tile.width()].iter_mut().for_each(|x| *x = R::round(*x));
+            zeros[..tile.width()].iter_mut().for_each(|x| *x = R::round(*x));
         }
         for run in grid.runs(&tile) {
             let numbers = codes[run.clone()].iter().zip(scales.iter().zip(&zeros));
