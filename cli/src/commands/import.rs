@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use cmz_codec::checkpoint::{self, Done, Job, Plan};
-use cmz_codec::convert::{self, CompressOptions};
+use cmz_codec::convert::{self, CompressOptions, Progress};
 use cmz_codec::import::dfloat11::Checkpoint;
 use cmz_codec::{Code, Error, Result};
 use serde_json::Value;
