@@ -121,7 +121,7 @@ fn recipes_keep_to_their_bits_and_errors() {
     for dtype in ["BF16", "F16", "F32"] {
         let original = bytes(dtype, &original);
         let source = safetensors("w", dtype, &[rows, columns], &original);
-        let matrix = |bytes| Matrix::from_bytes(Dtype::from_name(dtype).unwrap(), rows, columns, bytes).unwrap();
+        let matrix = |bytes: &[u8]| Matrix::from_bytes(Dtype::from_name(dtype).unwrap(), rows, columns, bytes).unwrap();
         for &(recipe, most_bits, most_error) in CASES {
             let stored = store(folder.path(), &source, recipe, 2).unwrap();
             let error = weight_error(&matrix(&original), &matrix(&stored.decoded));
