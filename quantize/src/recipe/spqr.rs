@@ -6,7 +6,7 @@ use half::f16;
 
 use super::kmeans::{bitmap, sparse};
 use super::rounding::{DAMPING, ORDER, order, solver_of};
-use super::streams::{encoded, floats, group, symbols};
+use super::streams::{encoded, floats, group, raw, symbols};
 use super::{Entry, Kind, Method, Param, Shape, Task, invalid};
 use crate::solver::{Order, Outliers, SecondLevel, Spqr as Solved, SpqrOptions, Statistics};
 
@@ -155,7 +155,7 @@ impl Method for Spqr {
             let why = format!("the order of {} columns cannot be stored, only that of {MAX_ORDERED}", shape.columns);
             return Err(invalid(why, Some("leave out order=activation")));
         }
-        Ok(encoded("permute", [], [("array", Component::Encoded(array)), ("order", symbols())]))
+        Ok(encoded("permute", [], [("array", Component::Encoded(array)), ("order", raw())]))
     }
 
     fn unit_rows(&self) -> usize {
