@@ -6,9 +6,15 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader
+else:
+    # Python asks for the methods only, and importing the class takes longer than the rest of this package.
+    Loader = object
 
 
 def import_with(other: str, module: str) -> None:
@@ -26,7 +32,7 @@ def _import(module: str, other: str) -> None:
         warnings.warn(f"{module} does not work with this version of {other}: {error}", stacklevel=2)
 
 
-class _Finder(MetaPathFinder):
+class _Finder:
     """Finds one module where Python finds it, and adds to its loading."""
 
     def __init__(self, other: str, module: str) -> None:
