@@ -11,7 +11,7 @@ use cmz_format::{
 };
 
 use crate::Scratch;
-use crate::device::{DeviceBlock, DeviceComponent, DeviceJoin};
+use crate::device::{DeviceArray, DeviceNode};
 use crate::encoding::{Array, Components, Element, Encoding, MAX_COMPONENTS, StreamRef};
 use crate::registry;
 use crate::stream::{Level, StreamCodec, StreamError, Width};
@@ -19,6 +19,7 @@ use crate::stream::{Level, StreamCodec, StreamError, Width};
 /// Is given a stream's name, width, symbols and stored bytes.
 type VisitStream<'a> = dyn FnMut(String, Width, &[u8], &[u8]) + 'a;
 
+mod device;
 mod parts;
 
 pub use parts::Parts;
@@ -331,12 +332,6 @@ impl StoredArray {
         self.decode(array, &mut streams, scratch, data).map_err(|e| Error::new(Code::BadStream, e.to_string()))
     }
 
-    /// How a device joins the components; `None` if only the CPU can.
-    #[must_use]
-    pub fn device_join(&self, element: Element) -> Option<DeviceJoin> {
-        self.encoding.device_join(element)
-    }
-
     /// How a device can decode one block; `None` if only the CPU can.
     ///
     /// # Errors
@@ -346,23 +341,10 @@ impl StoredArray {
         array: Array,
         header: &BlockHeader,
         payload: &'a [u8],
-    ) -> Result<Option<DeviceBlock<'a>>> {
-        let streams = self.streams(header, payload)?;
-        let defined = self.encoding.components(array);
-        let defined = defined.ok_or_else(|| Error::new(Code::BadStream, StreamError::Length.to_string()))?;
-        let Some(join) = self.device_join(array.element) else { return Ok(None) };
-        let mut components = ArrayVec::new();
-        for ((component, stored), (id, stream)) in defined.iter().zip(&self.components).zip(streams) {
-            let (StoredComponent::Stream(codecs), Element::Symbol(width)) = (stored, component.array.element) else {
-                return Ok(None);
-            };
-            let codec = *codecs.iter().find(|codec| codec.id() == id).expect("the streams are permitted ones");
-            let form = codec
-                .device_form(stream, width, component.array.byte_len / width.bytes())
-                .map_err(|e| Error::new(Code::BadStream, e.to_string()))?;
-            components.push(DeviceComponent { codec, width, stream, form });
-        }
-        Ok(Some(DeviceBlock { join, elements: array.byte_len / join.element_len(), components }))
+    ) -> Result<Option<DeviceArray<'a>>> {
+        let mut streams = self.streams(header, payload)?;
+        streams.reverse();
+        self.device_array(array, &mut streams).map_err(|e| Error::new(Code::BadStream, e.to_string()))
     }
 
     /// Decodes the streams of a block and hands out name, width, symbols and stored bytes of
@@ -478,20 +460,7 @@ impl StoredArray {
         if let Some(result) = self.decode_fused(array, streams, scratch, data) {
             return result;
         }
-        let mut parts: ArrayVec<Part<'_>, MAX_COMPONENTS> = ArrayVec::new();
-        let mut result = Ok(());
-        for (number, stored) in self.components.iter().enumerate() {
-            let slices: ArrayVec<&[u8], MAX_COMPONENTS> = parts.iter().map(Part::bytes).collect();
-            let component = self.encoding.component_array(array, number, &slices);
-            drop(slices);
-            match component.and_then(|component| decode_component(component, stored, streams, scratch)) {
-                Ok(part) => parts.push(part),
-                Err(e) => {
-                    result = Err(e);
-                    break;
-                }
-            }
-        }
+        let (parts, mut result) = self.decode_components(array, streams, scratch);
         if result.is_ok() {
             let slices: ArrayVec<&[u8], MAX_COMPONENTS> = parts.iter().map(Part::bytes).collect();
             result = self.encoding.join(array, &slices, data);
@@ -502,6 +471,49 @@ impl StoredArray {
             }
         }
         result
+    }
+
+    /// Decodes the components of this array, up to the first that cannot be.
+    fn decode_components<'a>(
+        &self,
+        array: Array,
+        streams: &mut ArrayVec<StreamRef<'a>, MAX_STREAMS>,
+        scratch: &mut Scratch,
+    ) -> (ArrayVec<Part<'a>, MAX_COMPONENTS>, Result<(), StreamError>) {
+        let mut parts: ArrayVec<Part<'_>, MAX_COMPONENTS> = ArrayVec::new();
+        for (number, stored) in self.components.iter().enumerate() {
+            let slices: ArrayVec<&[u8], MAX_COMPONENTS> = parts.iter().map(Part::bytes).collect();
+            let component = self.encoding.component_array(array, number, &slices);
+            drop(slices);
+            match component.and_then(|component| decode_component(component, stored, streams, scratch)) {
+                Ok(part) => parts.push(part),
+                Err(e) => return (parts, Err(e)),
+            }
+        }
+        (parts, Ok(()))
+    }
+
+    /// What a device does with the components of one block, and the components; `None` if it has no way.
+    ///
+    /// # Errors
+    /// As [`Self::decode_block`].
+    pub fn components_of_block(
+        &self,
+        array: Array,
+        header: &BlockHeader,
+        payload: &[u8],
+        scratch: &mut Scratch,
+    ) -> Result<Option<(DeviceNode, Vec<Vec<u8>>)>> {
+        let mut streams = self.streams(header, payload)?;
+        streams.reverse();
+        let Some(node) = self.encoding.device_node(array) else { return Ok(None) };
+        let (parts, result) = self.decode_components(array, &mut streams, scratch);
+        result.map_err(|e| Error::new(Code::BadStream, e.to_string()))?;
+        let owned = |part| match part {
+            Part::Stored(bytes) => bytes.to_vec(),
+            Part::Decoded(buffer) => buffer,
+        };
+        Ok(Some((node, parts.into_iter().map(owned).collect())))
     }
 
     /// The encoding's own way to decode its streams, if all components are streams.

@@ -2,9 +2,6 @@
 //!
 //! All that is said here has been checked against the stream; what is not said (the codes themselves) the device must check.
 
-use arrayvec::ArrayVec;
-
-use crate::encoding::MAX_COMPONENTS;
 use crate::stream::{StreamCodec, Width};
 
 /// How a device reads the symbols of a stream.
@@ -83,26 +80,157 @@ impl DeviceJoin {
     }
 }
 
-/// A component of a block.
+/// What a device does with the components of an array.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceNode {
+    /// Puts bits together.
+    Join(DeviceJoin),
+    /// Multiplies codes by the scales of their groups.
+    Affine(DeviceAffine),
+    /// Chooses between 0 and the two numbers of a group.
+    Ternary(DeviceTernary),
+}
+
+/// The groups of an array: rectangles of elements, counted from its beginning and from that of each row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceGroups {
+    /// Elements of a row of the array.
+    pub row: u32,
+    /// Rows of a group.
+    pub rows: u32,
+    /// Elements of a row that a group has.
+    pub columns: u32,
+}
+
+impl DeviceGroups {
+    /// Groups of a row.
+    #[must_use]
+    pub const fn of_row(&self) -> u32 {
+        self.row.div_ceil(self.columns)
+    }
+
+    /// The group of an element.
+    #[must_use]
+    pub const fn of(&self, element: u64) -> u64 {
+        let (row, column) = (element / self.row as u64, element % self.row as u64);
+        row / self.rows as u64 * self.of_row() as u64 + column / self.columns as u64
+    }
+
+    /// The groups that `elements` elements lie in.
+    #[must_use]
+    pub const fn count(&self, elements: u32) -> u64 {
+        let bands = (elements / self.row / self.rows) as u64;
+        let rest = elements as u64 - bands * self.row as u64 * self.rows as u64;
+        let last = if rest < self.row as u64 { rest.div_ceil(self.columns as u64) } else { self.of_row() as u64 };
+        bands * self.of_row() as u64 + last
+    }
+}
+
+/// A type of floating-point numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum DeviceFloat {
+    /// IEEE half precision.
+    F16 = 0,
+    /// Brain float.
+    Bf16 = 1,
+    /// IEEE single precision.
+    F32 = 2,
+}
+
+impl DeviceFloat {
+    /// Bytes of a number.
+    #[must_use]
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::F16 | Self::Bf16 => 2,
+            Self::F32 => 4,
+        }
+    }
+}
+
+/// What a code of `affine` is moved by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum DeviceShift {
+    /// Half of the codes' range is taken from the code.
+    Middle = 0,
+    /// An integer of the group is taken from the code.
+    ZeroPoint = 1,
+    /// A number of the group is added in the end.
+    Bias = 2,
+    /// A number of the group is taken from the code.
+    Zero = 3,
+}
+
+/// The parameters of `affine`, whose components are codes, scales, and zero points, zeros or biases where there are any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceAffine {
+    /// What the elements are.
+    pub element: DeviceFloat,
+    /// What scales, zeros and biases are.
+    pub scale: DeviceFloat,
+    /// What codes are moved by.
+    pub shift: DeviceShift,
+    /// Bits of a code.
+    pub bits: u8,
+    /// Whether each step is rounded to half precision, and not to single precision.
+    pub half: bool,
+    /// The groups of the elements.
+    pub groups: DeviceGroups,
+}
+
+/// The parameters of `ternary`, whose components are symbols, minima and maxima; these are brain floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceTernary {
+    /// What the elements are.
+    pub element: DeviceFloat,
+    /// The groups of the elements.
+    pub groups: DeviceGroups,
+}
+
+/// A stream of an array.
 #[derive(Debug)]
-pub struct DeviceComponent<'a> {
-    /// The codec of its stream.
+pub struct DeviceStream<'a> {
+    /// Its codec.
     pub codec: &'static dyn StreamCodec,
     /// Width of its symbols.
     pub width: Width,
-    /// Its stream.
+    /// Number of its symbols.
+    pub symbols: usize,
+    /// Its bytes.
     pub stream: &'a [u8],
     /// How a device reads it; `None` if only the CPU decodes it.
     pub form: Option<DeviceForm>,
 }
 
-/// A block that a device can decode.
+/// A component of an array.
 #[derive(Debug)]
-pub struct DeviceBlock<'a> {
+pub enum DeviceComponent<'a> {
+    /// A stream.
+    Stream(DeviceStream<'a>),
+    /// An array that is put together in turn.
+    Array(DeviceArray<'a>),
+}
+
+/// An array that a device can decode: a block, or a component.
+#[derive(Debug)]
+pub struct DeviceArray<'a> {
     /// How its elements are put together.
-    pub join: DeviceJoin,
-    /// Number of elements, which is that of the symbols of every component.
-    pub elements: usize,
+    pub node: DeviceNode,
+    /// Bytes of the elements.
+    pub byte_len: usize,
     /// The components, in the order of the encoding's page.
-    pub components: ArrayVec<DeviceComponent<'a>, MAX_COMPONENTS>,
+    pub components: Vec<DeviceComponent<'a>>,
+}
+
+/// What can be told of a component, at any depth, before a block is read.
+#[derive(Debug)]
+pub struct DeviceShape<'a> {
+    /// Bytes that it decodes to, at most.
+    pub byte_len: usize,
+    /// The codecs of its stream; none if it is an array in turn.
+    pub codecs: &'a [&'static dyn StreamCodec],
+    /// Whether the kernel that decodes it puts the array's elements together as well, so that it needs no place of its own.
+    pub joined: bool,
 }

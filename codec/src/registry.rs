@@ -35,7 +35,7 @@ pub struct EncodingEntry {
     pub fast: bool,
     /// Its specification, in Markdown.
     pub spec: &'static str,
-    /// Whether the codecs' CUDA kernels join its components.
+    /// Whether CUDA kernels put its components together.
     pub cuda: bool,
 }
 
@@ -116,7 +116,7 @@ registry! {
         trits::Trits, since (0, 1), fast Some(100), cuda None;
     }
     encodings {
-        affine::SYMMETRIC | ZERO_POINT | BIAS | ZERO | RECTANGLE, since (0, 1), fast true, cuda false;
+        affine::SYMMETRIC | ZERO_POINT | BIAS | ZERO | RECTANGLE, since (0, 1), fast true, cuda true;
         block_scale::FP8 | MX | DIVISOR | RECTANGLE, since (0, 1), fast true, cuda false;
         byte_planes::BytePlanes, since (0, 1), fast true, cuda false;
         codebook::SIXTEEN | BY_ROW | VECTORS | BINARY, since (0, 1), fast true, cuda false;
@@ -126,7 +126,7 @@ registry! {
         float_planes::FloatPlanes, since (0, 1), fast true, cuda true;
         sparse::REPLACE | ADD | TWO_OF_FOUR | THREE_OF_SEVEN, since (0, 1), fast true, cuda false;
         float_joint::FloatJoint, since (0, 1), fast false, cuda true;
-        ternary::BY_ROW | GROUPED, since (0, 1), fast true, cuda false;
+        ternary::BY_ROW | GROUPED, since (0, 1), fast true, cuda true;
     }
     references {
         SameAs, since (0, 1);

@@ -4,8 +4,8 @@
 use cmz_format::{BlockHeader, Code, EncodedBlock, Error, Result, Tensor, crc32};
 
 use crate::Scratch;
-use crate::array::{Parts, StoredArray, StoredComponent, array_of};
-use crate::device::DeviceBlock;
+use crate::array::{Parts, StoredArray, array_of};
+use crate::device::{DeviceArray, DeviceNode, DeviceShape};
 use crate::encoding::reference::{Operation, Reference, unit_len};
 use crate::encoding::{Array, Element};
 use crate::stream::{Level, Width};
@@ -45,10 +45,10 @@ impl StoredTensor {
         self.reference.as_ref()
     }
 
-    /// The components that a device joins to the elements; `None` if it cannot.
-    pub(crate) fn device_components(&self) -> Option<&[StoredComponent]> {
+    /// The components of a block of `byte_len` bytes, at any depth; `None` if a device cannot put them together.
+    pub(crate) fn device_shapes(&self, byte_len: usize) -> Option<Vec<DeviceShape<'_>>> {
         let array = self.array.as_ref().filter(|_| self.reference.is_none())?;
-        array.device_join(self.element).map(|_| array.components())
+        array.device_shapes(self.block(byte_len))
     }
 
     /// The array in a block of `byte_len` bytes.
@@ -113,9 +113,27 @@ impl StoredTensor {
     ///
     /// # Errors
     /// As [`StoredArray::device_block`].
-    pub fn device_block<'a>(&self, header: &BlockHeader, payload: &'a [u8]) -> Result<Option<DeviceBlock<'a>>> {
+    pub fn device_block<'a>(&self, header: &BlockHeader, payload: &'a [u8]) -> Result<Option<DeviceArray<'a>>> {
         match (&self.reference, &self.array) {
             (None, Some(array)) => array.device_block(self.block(header.decoded_len as usize), header, payload),
+            _ => Ok(None),
+        }
+    }
+
+    /// What a device does with the components of one block, and the components; `None` if it has no way.
+    ///
+    /// # Errors
+    /// As [`StoredArray::decode_block`].
+    pub(crate) fn components_of_block(
+        &self,
+        header: &BlockHeader,
+        payload: &[u8],
+        scratch: &mut Scratch,
+    ) -> Result<Option<(DeviceNode, Vec<Vec<u8>>)>> {
+        match (&self.reference, &self.array) {
+            (None, Some(array)) => {
+                array.components_of_block(self.block(header.decoded_len as usize), header, payload, scratch)
+            }
             _ => Ok(None),
         }
     }

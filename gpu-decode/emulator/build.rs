@@ -90,6 +90,8 @@ fn common_flags(root: &Path, cpp: &Path) -> Vec<String> {
         ["-std=c++17", "-g", "-fPIC", "-fvisibility=hidden", "-pthread", "-Wall", "-Wno-unknown-pragmas"]
             .map(String::from)
             .into();
+    // Kernels say which operations are fused.
+    flags.push("-ffp-contract=off".into());
     if env::var("CARGO_CFG_TARGET_ARCH").unwrap() == "x86_64" {
         // Thread-locals of a library that is loaded at run time: by descriptors, as other architectures do anyway.
         flags.push("-mtls-dialect=gnu2".into());

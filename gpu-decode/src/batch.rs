@@ -49,7 +49,7 @@ impl Batch {
             for plane in [&mut job.first].into_iter().chain(&mut job.others) {
                 plane.offset += if plane.place == Place::Scratch { self.scratch_len as u64 } else { image_at };
             }
-            if task.step != Step::Check {
+            if task.kernel != Kernel::Crc32 {
                 job.table += image_at;
             }
             if job.out_place == Place::Scratch {
@@ -84,13 +84,6 @@ impl Batch {
             span.put(head);
         }
         head.resize(head.len().next_multiple_of(ALIGNMENT), 0);
-    }
-
-    /// Bytes of the head that a block of so many elements adds, at most.
-    pub(crate) fn head_len_of_block(decoded_len: usize) -> usize {
-        const TASKS: usize = 5;
-        // A tile has at least 4096 elements, of at least a byte.
-        TASKS * (Job::LEN + Span::LEN * (decoded_len / (4096 * TILES_OF_SPAN as usize) + 2))
     }
 
     /// The launches.

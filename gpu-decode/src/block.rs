@@ -3,11 +3,13 @@
 use std::ops::Range;
 
 use arrayvec::ArrayVec;
-use cmz_codec::device::{DeviceBlock, DeviceComponent, DeviceForm, DeviceJoin};
-use cmz_codec::stream::StreamCodec;
+use cmz_codec::device::{
+    DeviceArray, DeviceComponent, DeviceFloat, DeviceForm, DeviceGroups, DeviceJoin, DeviceNode, DeviceShape,
+    DeviceShift, DeviceStream,
+};
 use cmz_codec::{Archive, Code, Error, Result, Scratch};
 
-use crate::job::{Job, OTHERS, Place, Plane};
+use crate::job::{Job, OTHERS, Place, Plane, Span, TILES_OF_SPAN, affine_table, ternary_table};
 use crate::kernel::Kernel;
 
 /// Alignment of everything that kernels read, in bytes.
@@ -16,19 +18,13 @@ pub(crate) const ALIGNMENT: usize = 64;
 const TABLE_LEN: usize = 1024;
 /// Elements of a tile of `cmz_direct`: 2 to this power.
 const DIRECT_TILE_LOG: u8 = 12;
-/// Components of a block that a device joins.
+/// Components of an array, at most.
 const COMPONENTS: usize = 1 + OTHERS;
 
-/// When a job runs: those of a later step read what an earlier one wrote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Step {
-    /// Components into scratch memory.
-    Component,
-    /// Elements into the output.
-    Elements,
-    /// Checksums of the output.
-    Check,
-}
+/// When a job runs: it reads what those of earlier steps wrote.
+pub(crate) type Step = u8;
+/// Checksums of the output come last.
+const CHECK: Step = Step::MAX;
 
 /// A job and who runs it.
 #[derive(Clone, Copy, Debug)]
@@ -53,37 +49,59 @@ pub(crate) struct Piece {
 /// scratch memory from 0.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    pub(crate) tasks: ArrayVec<Task, { COMPONENTS + 1 }>,
+    pub(crate) tasks: Vec<Task>,
     /// Bytes of the region that the device needs.
     pub(crate) image_len: usize,
     pub(crate) scratch_len: usize,
 }
 
-/// Bytes of the region that a block needs at most.
-pub(crate) fn region_len(archive: &Archive, tensor: usize, ordinal: usize) -> usize {
-    let stored = archive.stored_len(tensor, ordinal).next_multiple_of(ALIGNMENT);
-    stored + TABLE_LEN * COMPONENTS + if may_need_cpu(archive, tensor) { cpu_len(archive, tensor) } else { 0 }
+/// What blocks of a tensor need at most.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Needs {
+    /// Bytes of the head of the image: jobs and spans.
+    pub(crate) head: usize,
+    /// Bytes of the region, besides the stored block.
+    region: usize,
+    /// Bytes of scratch memory: none if every component but the first can be read where it is.
+    pub(crate) scratch: usize,
 }
 
-/// Bytes of scratch memory that a block needs at most: none if every component but the first can be read where it is.
-pub(crate) fn scratch_len(archive: &Archive, tensor: usize) -> usize {
-    let in_place = |codecs: &&[&dyn StreamCodec]| codecs.iter().all(|&codec| Kernel::of(codec) == Some(Kernel::Direct));
-    match archive.device_streams(tensor) {
-        Ok(Some(streams)) if !streams.iter().skip(1).all(in_place) => cpu_len(archive, tensor),
-        _ => 0,
+impl Needs {
+    pub(crate) fn of(archive: &Archive, tensor: usize) -> Self {
+        let decoded = archive.block_len(tensor) as usize;
+        // The elements and their checksum.
+        let mut needs = Self { head: 2 * head_len(decoded), region: TABLE_LEN, scratch: 0 };
+        let Ok(Some(shapes)) = archive.device_shapes(tensor) else {
+            return Self { region: decoded + TABLE_LEN, ..needs };
+        };
+        let kernels = |shape: &DeviceShape<'_>| shape.codecs.iter().map(|&codec| Kernel::of(codec)).collect::<Vec<_>>();
+        let mut on_device = true;
+        for shape in &shapes {
+            let kernels = kernels(shape);
+            let in_place = !kernels.is_empty() && kernels.iter().all(|&kernel| kernel == Some(Kernel::Direct));
+            let len = shape.byte_len.next_multiple_of(ALIGNMENT);
+            needs.head += head_len(shape.byte_len);
+            needs.scratch += if in_place || shape.joined { 0 } else { len };
+            // The kernel of rANS has no room for some tables.
+            let may_need_cpu = kernels.iter().any(|kernel| matches!(kernel, None | Some(Kernel::Rans)));
+            on_device &= !may_need_cpu;
+            needs.region += TABLE_LEN + if may_need_cpu { len } else { 0 };
+        }
+        if !on_device {
+            needs.region += decoded.next_multiple_of(ALIGNMENT);
+        }
+        needs
+    }
+
+    /// Bytes of the region of a block.
+    pub(crate) fn region_len(&self, archive: &Archive, tensor: usize, ordinal: usize) -> usize {
+        archive.stored_len(tensor, ordinal).next_multiple_of(ALIGNMENT) + self.region
     }
 }
 
-/// Bytes of the components of a block as they lie in memory, at most: they take no more than two bytes for each of the element.
-fn cpu_len(archive: &Archive, tensor: usize) -> usize {
-    2 * archive.block_len(tensor) as usize + COMPONENTS * ALIGNMENT
-}
-
-/// Whether the CPU may have to decode a stream of the tensor's blocks, or all of them.
-fn may_need_cpu(archive: &Archive, tensor: usize) -> bool {
-    // The kernel of rANS has no room for some tables.
-    let on_device = |codec: &&dyn StreamCodec| !matches!(Kernel::of(*codec), None | Some(Kernel::Rans));
-    !matches!(archive.device_streams(tensor), Ok(Some(streams)) if streams.iter().copied().flatten().all(on_device))
+/// Bytes of the head that a job of so many bytes adds, at most: a tile has at least 4096 elements, of at least a byte.
+const fn head_len(byte_len: usize) -> usize {
+    Job::LEN + Span::LEN * (byte_len / (TILES_OF_SPAN as usize * 4096) + 2)
 }
 
 /// A region of the image that is being filled.
@@ -120,24 +138,25 @@ pub(crate) fn prepare(
     let stored_len = archive.stored_len(tensor, ordinal).next_multiple_of(ALIGNMENT);
     let (stored, free) = region.split_at_mut(stored_len);
     let (header, payload) = archive.read_stored(tensor, ordinal, stored)?;
-    let mut region = Region { free, at: stored_len };
-    let mut builder = Builder { tasks: ArrayVec::new(), scratch_len: 0 };
-    match archive.device_block(tensor, ordinal, &header, &stored[payload.clone()])? {
-        Some(block) if block.components.len() <= COMPONENTS => {
-            let at = |stream: &[u8]| (stream.as_ptr().addr() - stored.as_ptr().addr()) as u64;
-            builder.add(&block, at, piece, &mut region, scratch).map_err(|e| archive.in_block(e, tensor, ordinal))?;
+    let region = Region { free, at: stored_len };
+    let mut builder = Builder { stored, region, scratch, tasks: Vec::new(), scratch_len: 0 };
+    match archive.device_block(tensor, ordinal, &header, &stored[payload])? {
+        Some(array) => {
+            let to = Destination::of_piece(piece);
+            builder.array(&array, to).map_err(|e| archive.in_block(e, tensor, ordinal))?;
         }
-        _ => {
-            let (offset, bytes) = region.take(header.decoded_len as usize);
-            archive.read_block(tensor, ordinal, scratch, bytes)?;
+        None => {
+            let (offset, bytes) = builder.region.take(header.decoded_len as usize);
+            archive.read_block(tensor, ordinal, builder.scratch, bytes)?;
             let whole = Plane { offset, stride: 8, length: header.decoded_len, ..Plane::NONE };
-            builder.add_elements(Kernel::Direct, DeviceJoin::Bytes, Source::plane(whole, 8), &[], bytes.len(), piece);
+            let (source, len) = (Source::plane(whole, 8), header.decoded_len as usize);
+            builder.join(Kernel::Direct, DeviceJoin::Bytes, source, &[], len, Destination::of_piece(piece), 0);
         }
     }
     if check && piece.wanted == (0..header.decoded_len) {
         builder.add_check(piece.out, header.decoded_len, header.crc_decoded);
     }
-    Ok(Prepared { tasks: builder.tasks, image_len: region.at, scratch_len: builder.scratch_len })
+    Ok(Prepared { tasks: builder.tasks, image_len: builder.region.at, scratch_len: builder.scratch_len })
 }
 
 /// What a kernel decodes first: a plane, or a stream and its tiles.
@@ -157,58 +176,186 @@ impl Source {
     }
 }
 
-struct Builder {
-    tasks: ArrayVec<Task, { COMPONENTS + 1 }>,
+/// Where decoded elements go.
+#[derive(Clone, Debug)]
+struct Destination {
+    place: Place,
+    /// The first of the wanted bytes.
+    out: u64,
+    /// Which bytes are wanted; all if `None`.
+    wanted: Option<Range<u32>>,
+}
+
+impl Destination {
+    fn of_piece(piece: &Piece) -> Self {
+        Self { place: Place::Output, out: piece.out, wanted: Some(piece.wanted.clone()) }
+    }
+
+    /// The wanted ones of `elements` elements of `len` bytes, and where element 0 would go.
+    fn elements(&self, elements: usize, len: usize) -> (Range<u32>, u64) {
+        let Some(wanted) = &self.wanted else { return (0..elements as u32, self.out) };
+        let wanted = wanted.start / len as u32..wanted.end.div_ceil(len as u32);
+        let out = self.out.wrapping_sub(u64::from(wanted.start) * len as u64);
+        (wanted, out)
+    }
+}
+
+/// A plane, and the first step at which it can be read.
+type Ready = (Plane, Step);
+
+struct Builder<'a> {
+    /// The block as it is stored, at the beginning of the region.
+    stored: &'a [u8],
+    region: Region<'a>,
+    scratch: &'a mut Scratch,
+    tasks: Vec<Task>,
     scratch_len: usize,
 }
 
-impl Builder {
-    fn add(
-        &mut self,
-        block: &DeviceBlock<'_>,
-        at: impl Fn(&[u8]) -> u64,
-        piece: &Piece,
-        region: &mut Region<'_>,
-        scratch: &mut Scratch,
-    ) -> Result<()> {
-        let [first, others @ ..] = &block.components[..] else {
-            return Err(Error::new(Code::BadStream, "the block has no component"));
+impl Builder<'_> {
+    /// Makes the jobs that put an array together, those of its components first. Returns the step of the last one.
+    fn array(&mut self, array: &DeviceArray<'_>, to: Destination) -> Result<Step> {
+        match array.node {
+            DeviceNode::Join(join) => self.joined(array, join, to),
+            DeviceNode::Affine(affine) => {
+                let numbers = matches!(affine.shift, DeviceShift::Bias | DeviceShift::Zero);
+                let number_kinds = [None, Some(affine.scale), numbers.then_some(affine.scale)];
+                let (element, groups) = (affine.element, affine.groups);
+                self.grouped(
+                    array,
+                    element,
+                    groups,
+                    number_kinds,
+                    Kernel::Affine,
+                    |count| affine_table(&affine, count),
+                    to,
+                )
+            }
+            DeviceNode::Ternary(ternary) => {
+                let number_kinds = [None, Some(DeviceFloat::Bf16), Some(DeviceFloat::Bf16)];
+                let (element, groups) = (ternary.element, ternary.groups);
+                self.grouped(
+                    array,
+                    element,
+                    groups,
+                    number_kinds,
+                    Kernel::Ternary,
+                    |count| ternary_table(&ternary, count),
+                    to,
+                )
+            }
+        }
+    }
+
+    fn joined(&mut self, array: &DeviceArray<'_>, join: DeviceJoin, to: Destination) -> Result<Step> {
+        let elements = array.byte_len / join.element_len();
+        let [DeviceComponent::Stream(first), others @ ..] = &array.components[..] else {
+            return Err(Error::new(Code::BadStream, "the array has no stream"));
         };
         let mut planes: ArrayVec<Plane, OTHERS> = ArrayVec::new();
+        let mut ready = 0;
         for component in others {
-            let (kernel, source) = source(component, at(component.stream), block.elements, region, scratch)?;
+            let DeviceComponent::Stream(stream) = component else {
+                return Err(Error::new(Code::BadStream, "a joined component is not a stream"));
+            };
             // Kernels read components of 8 bits as bytes, and others where they are packed, too.
-            let indexed = kernel == Kernel::Direct && (source.plane.stride != 0 || source.width < 8);
-            planes.push(if indexed { source.plane } else { self.add_component(kernel, source, block.elements) });
+            let (plane, step) = self.stream(stream, |source| source.plane.stride != 0 || source.width < 8)?;
+            ready = ready.max(step);
+            planes.push(plane);
         }
-        let (kernel, source) = source(first, at(first.stream), block.elements, region, scratch)?;
-        self.add_elements(kernel, block.join, source, &planes, block.elements, piece);
-        Ok(())
+        let (kernel, source) = self.source(first)?;
+        self.join(kernel, join, source, &planes, elements, to, ready);
+        Ok(ready)
     }
 
-    /// Decodes a component into scratch memory, a byte a symbol.
-    fn add_component(&mut self, kernel: Kernel, source: Source, elements: usize) -> Plane {
-        let offset = self.scratch_len as u64;
-        self.scratch_len += elements.next_multiple_of(ALIGNMENT);
-        let job = job(source, DeviceJoin::Bytes, &[], elements, 0..elements as u32, (Place::Scratch, offset));
-        self.tasks.push(Task { step: Step::Component, kernel, job });
-        Plane { offset, place: Place::Scratch, stride: 8, constant: 0, length: elements as u32 }
+    /// Elements of type `element` by a kernel that reads their components at any index: symbols, or numbers of the type that
+    /// `number_kinds` has in their place. `table` makes its parameters, from the number of groups.
+    #[expect(clippy::too_many_arguments, reason = "what sets the kernels apart")]
+    fn grouped(
+        &mut self,
+        array: &DeviceArray<'_>,
+        element: DeviceFloat,
+        groups: DeviceGroups,
+        number_kinds: [Option<DeviceFloat>; 3],
+        kernel: Kernel,
+        table: impl Fn(u32) -> Vec<u8>,
+        to: Destination,
+    ) -> Result<Step> {
+        let elements = array.byte_len / element.bytes();
+        let mut planes: ArrayVec<Plane, COMPONENTS> = ArrayVec::new();
+        let mut ready = 0;
+        for (component, kind) in array.components.iter().zip(number_kinds) {
+            let (plane, step) = self.component(component)?;
+            ready = ready.max(step);
+            planes.push(kind.map_or(plane, |kind| plane.of_numbers(kind)));
+        }
+        let count = u32::try_from(groups.count(elements as u32));
+        let (Some((&codes, others)), Ok(count)) = (planes.split_first(), count) else {
+            return Err(Error::new(Code::BadStream, "the array has no codes"));
+        };
+        let table = table(count);
+        let (offset, bytes) = self.region.take(table.len());
+        bytes.copy_from_slice(&table);
+        let source = Source { table: offset, table_len: (table.len() / 4) as u32, ..Source::plane(codes, 8) };
+        let (wanted, out) = to.elements(elements, element.bytes());
+        let job = job(source, DeviceJoin::Bytes, others, elements, wanted, (to.place, out));
+        self.tasks.push(Task { step: ready, kernel, job });
+        Ok(ready)
     }
 
-    fn add_elements(
+    /// The symbols of a stream or the numbers of an array as a plane: where they lie, if they can be read there at any index.
+    fn component(&mut self, component: &DeviceComponent<'_>) -> Result<Ready> {
+        match component {
+            DeviceComponent::Stream(stream) => self.stream(stream, |_| true),
+            DeviceComponent::Array(array) => {
+                if let (DeviceNode::Join(DeviceJoin::Bytes), [DeviceComponent::Stream(bytes)]) =
+                    (array.node, &array.components[..])
+                {
+                    let (plane, ready) = self.stream(bytes, |source| source.plane.stride == 8)?;
+                    return Ok((plane, ready));
+                }
+                let offset = self.reserve(array.byte_len);
+                let step = self.array(array, Destination { place: Place::Scratch, out: offset, wanted: None })?;
+                let length = array.byte_len as u32;
+                Ok((Plane { offset, place: Place::Scratch, stride: 8, constant: 0, length }, step + 1))
+            }
+        }
+    }
+
+    /// The symbols of a stream as a plane, where they lie if that is `good`, or else decoded into scratch memory, a byte a symbol.
+    fn stream(&mut self, stream: &DeviceStream<'_>, good: impl Fn(&Source) -> bool) -> Result<Ready> {
+        let (kernel, source) = self.source(stream)?;
+        if kernel == Kernel::Direct && good(&source) {
+            return Ok((source.plane, 0));
+        }
+        let offset = self.reserve(stream.symbols);
+        let to = Destination { place: Place::Scratch, out: offset, wanted: None };
+        self.join(kernel, DeviceJoin::Bytes, source, &[], stream.symbols, to, 0);
+        let length = stream.symbols as u32;
+        Ok((Plane { offset, place: Place::Scratch, stride: 8, constant: 0, length }, 1))
+    }
+
+    /// Takes `len` bytes of scratch memory.
+    fn reserve(&mut self, len: usize) -> u64 {
+        let offset = self.scratch_len;
+        self.scratch_len += len.next_multiple_of(ALIGNMENT);
+        offset as u64
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a job says")]
+    fn join(
         &mut self,
         kernel: Kernel,
         join: DeviceJoin,
         source: Source,
         planes: &[Plane],
         elements: usize,
-        piece: &Piece,
+        to: Destination,
+        step: Step,
     ) {
-        let len = join.element_len() as u32;
-        let wanted = piece.wanted.start / len..piece.wanted.end.div_ceil(len);
-        let out = piece.out.wrapping_sub(u64::from(wanted.start * len));
-        let job = job(source, join, planes, elements, wanted, (Place::Output, out));
-        self.tasks.push(Task { step: Step::Elements, kernel, job });
+        let (wanted, out) = to.elements(elements, join.element_len());
+        let job = job(source, join, planes, elements, wanted, (to.place, out));
+        self.tasks.push(Task { step, kernel, job });
     }
 
     /// Compares the CRC-32 of decoded bytes.
@@ -216,7 +363,46 @@ impl Builder {
         let mut job =
             job(Source::plane(Plane::NONE, 8), DeviceJoin::Bytes, &[], len as usize, 0..len, (Place::Output, out));
         (job.table, job.tile_log) = (crc.into(), 31);
-        self.tasks.push(Task { step: Step::Check, kernel: Kernel::Crc32, job });
+        self.tasks.push(Task { step: CHECK, kernel: Kernel::Crc32, job });
+    }
+
+    /// How a kernel gets at the symbols of a stream.
+    fn source(&mut self, stream: &DeviceStream<'_>) -> Result<(Kernel, Source)> {
+        let width = stream.width.bits();
+        let offset = (stream.stream.as_ptr().addr() - self.stored.as_ptr().addr()) as u64;
+        let plane = Plane { offset, length: stream.stream.len() as u32, ..Plane::NONE };
+        Ok(match (&stream.form, Kernel::of(stream.codec)) {
+            (Some(DeviceForm::Indexed { stride }), _) => {
+                (Kernel::Direct, Source::plane(Plane { stride: *stride, ..plane }, width))
+            }
+            (Some(DeviceForm::Constant(constant)), _) => {
+                (Kernel::Direct, Source::plane(Plane { stride: 0, constant: *constant, ..plane }, width))
+            }
+            (Some(DeviceForm::Tiled(tiles)), Some(kernel)) => {
+                let (table, bytes) = self.region.take(4 * tiles.table.len());
+                for (bytes, entry) in bytes.chunks_exact_mut(4).zip(&tiles.table) {
+                    bytes.copy_from_slice(&entry.to_le_bytes());
+                }
+                let source = Source {
+                    plane,
+                    width,
+                    tile_log: tiles.log,
+                    table,
+                    table_len: tiles.table.len() as u32,
+                    tiles_at: tiles.ends_at,
+                    payload_words: tiles.payload_words,
+                };
+                (kernel, source)
+            }
+            (Some(DeviceForm::Tiled(_)) | None, _) => {
+                let (offset, bytes) = self.region.take(stream.symbols * stream.width.bytes());
+                let decoded = stream.codec.decode(stream.stream, stream.width, self.scratch, bytes);
+                decoded.map_err(|e| Error::new(Code::BadStream, e.to_string()))?;
+                let stride = 8 * stream.width.bytes() as u8;
+                let plane = Plane { offset, stride, length: bytes.len() as u32, ..Plane::NONE };
+                (Kernel::Direct, Source::plane(plane, width))
+            }
+        })
     }
 }
 
@@ -247,47 +433,4 @@ fn job(
         tile_log: source.tile_log,
         status: 0,
     }
-}
-
-/// How a kernel gets at the symbols of a component whose stream lies at `offset` of the region.
-fn source(
-    component: &DeviceComponent<'_>,
-    offset: u64,
-    elements: usize,
-    region: &mut Region<'_>,
-    scratch: &mut Scratch,
-) -> Result<(Kernel, Source)> {
-    let width = component.width.bits();
-    let plane = Plane { offset, length: component.stream.len() as u32, ..Plane::NONE };
-    Ok(match (&component.form, Kernel::of(component.codec)) {
-        (Some(DeviceForm::Indexed { stride }), _) => {
-            (Kernel::Direct, Source::plane(Plane { stride: *stride, ..plane }, width))
-        }
-        (Some(DeviceForm::Constant(constant)), _) => {
-            (Kernel::Direct, Source::plane(Plane { stride: 0, constant: *constant, ..plane }, width))
-        }
-        (Some(DeviceForm::Tiled(tiles)), Some(kernel)) => {
-            let (table, bytes) = region.take(4 * tiles.table.len());
-            for (bytes, entry) in bytes.chunks_exact_mut(4).zip(&tiles.table) {
-                bytes.copy_from_slice(&entry.to_le_bytes());
-            }
-            let source = Source {
-                plane,
-                width,
-                tile_log: tiles.log,
-                table,
-                table_len: tiles.table.len() as u32,
-                tiles_at: tiles.ends_at,
-                payload_words: tiles.payload_words,
-            };
-            (kernel, source)
-        }
-        (Some(DeviceForm::Tiled(_)) | None, _) => {
-            let (offset, bytes) = region.take(elements * component.width.bytes());
-            let decoded = component.codec.decode(component.stream, component.width, scratch, bytes);
-            decoded.map_err(|e| Error::new(Code::BadStream, e.to_string()))?;
-            let stride = 8 * component.width.bytes() as u8;
-            (Kernel::Direct, Source::plane(Plane { offset, stride, length: bytes.len() as u32, ..Plane::NONE }, width))
-        }
-    })
 }

@@ -2,7 +2,7 @@
 
 use std::mem::{offset_of, size_of};
 
-use cmz_codec::device::DeviceJoin;
+use cmz_codec::device::{DeviceAffine, DeviceFloat, DeviceGroups, DeviceJoin, DeviceTernary};
 use cudarc::driver::DeviceRepr;
 
 /// Threads of a CTA.
@@ -95,6 +95,11 @@ const _: () = {
 };
 
 impl Plane {
+    /// The same bytes as numbers.
+    pub(crate) const fn of_numbers(self, kind: DeviceFloat) -> Self {
+        Self { stride: 8 * kind.bytes() as u8, ..self }
+    }
+
     fn put(&self, out: &mut Vec<u8>) {
         out.extend(self.offset.to_le_bytes());
         out.extend([self.place as u8, self.stride]);
@@ -119,6 +124,40 @@ impl Job {
         out.extend([self.out_place as u8, self.join as u8, self.width, self.tile_log]);
         out.extend(self.status.to_le_bytes());
     }
+}
+
+/// Appends groups as the kernels take them (`groups.cuh`).
+fn put_groups(groups: DeviceGroups, out: &mut Vec<u8>) {
+    let DeviceGroups { row, rows, columns } = groups;
+    for divisor in [row, rows, columns] {
+        out.extend((u64::MAX / u64::from(divisor)).to_le_bytes());
+    }
+    for number in [row, rows, columns, groups.of_row()] {
+        out.extend(number.to_le_bytes());
+    }
+}
+
+/// The parameters of `cmz_affine`, for `count` groups.
+pub(crate) fn affine_table(affine: &DeviceAffine, count: u32) -> Vec<u8> {
+    let mut table = Vec::new();
+    put_groups(affine.groups, &mut table);
+    table.extend(count.to_le_bytes());
+    table.extend([
+        affine.element as u8,
+        affine.scale as u8,
+        affine.shift as u8,
+        affine.bits | u8::from(affine.half) << 4,
+    ]);
+    table
+}
+
+/// The parameters of `cmz_ternary`, for `count` groups.
+pub(crate) fn ternary_table(ternary: &DeviceTernary, count: u32) -> Vec<u8> {
+    let mut table = Vec::new();
+    put_groups(ternary.groups, &mut table);
+    table.extend(count.to_le_bytes());
+    table.extend([ternary.element as u8, 0, 0, 0]);
+    table
 }
 
 impl Span {

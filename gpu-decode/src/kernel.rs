@@ -38,7 +38,11 @@ kernels! {
     Tiered "cmz_tiered",
     Huffman "cmz_huffman",
     Rans "cmz_rans",
+    Affine "cmz_affine",
+    Ternary "cmz_ternary",
     Crc32 "cmz_crc32",
+    Matvec "cmz_matvec",
+    Matmat "cmz_matmat",
 }
 
 impl Kernel {
@@ -84,14 +88,15 @@ mod tests {
         }
     }
 
-    /// One parameter, of the size of `Launch`.
+    /// One parameter: a `Launch`, or a `Product`.
     #[test]
-    fn every_kernel_takes_a_launch() {
-        for kernel in Kernel::ALL {
+    fn every_kernel_takes_what_it_is_given() {
+        for &kernel in Kernel::ALL {
+            let len = if matches!(kernel, Kernel::Matvec | Kernel::Matmat) { "[80]" } else { "[48]" };
             let ptx = kernel.ptx();
             let entry = ptx.split_once(&format!(".entry {}(", kernel.name())).map(|(_, rest)| rest).unwrap();
             let parameters = entry.split_once(')').map(|(list, _)| list.trim()).unwrap();
-            assert!(parameters.starts_with(".param .align 8 .b8") && parameters.ends_with("[48]"), "{parameters}");
+            assert!(parameters.starts_with(".param .align 8 .b8") && parameters.ends_with(len), "{parameters}");
         }
     }
 }

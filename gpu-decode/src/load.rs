@@ -11,7 +11,7 @@ use cmz_codec::{Archive, Code, Error, Result, Scratch, pipeline};
 use cudarc::driver::{CudaEvent, CudaStream, result};
 
 use crate::batch::{Addresses, Batch, submit};
-use crate::block::{ALIGNMENT, Piece, Prepared, prepare, region_len, scratch_len};
+use crate::block::{ALIGNMENT, Needs, Piece, Prepared, prepare};
 use crate::decoder::{GpuDecoder, Request, pieces, request_len};
 use crate::memory::{DeviceMemory, PinnedMemory, failed};
 
@@ -150,8 +150,9 @@ impl Layout {
         let mut layout = Self { places: Vec::new(), batches: 0, slot_len: 0, scratch_len: 0, blocks: 0 };
         let (mut first, mut head, mut regions) = (0, 0, 0);
         let sizes = |piece: &Piece| {
-            let region = region_len(archive, piece.tensor, piece.ordinal).next_multiple_of(ALIGNMENT);
-            (Batch::head_len_of_block(archive.block_len(piece.tensor) as usize), region)
+            let needs = Needs::of(archive, piece.tensor);
+            let region = needs.region_len(archive, piece.tensor, piece.ordinal).next_multiple_of(ALIGNMENT);
+            (needs.head, region)
         };
         for piece in list {
             let (head_of_block, region) = sizes(&piece);
@@ -179,7 +180,7 @@ impl Layout {
         let mut scratch = 0;
         for place in places.iter_mut() {
             place.region = place.region.start + head..place.region.end + head;
-            scratch += scratch_len(archive, place.piece.tensor);
+            scratch += Needs::of(archive, place.piece.tensor).scratch;
         }
         if let Some(last) = places.last_mut() {
             last.last_of_batch = true;

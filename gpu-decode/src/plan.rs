@@ -6,7 +6,7 @@ use cmz_codec::{Archive, Result, pipeline};
 use cudarc::driver::{CudaStream, result};
 
 use crate::batch::{Addresses, Batch, KernelLaunch, submit};
-use crate::block::{ALIGNMENT, Piece, prepare, region_len};
+use crate::block::{ALIGNMENT, Needs, Piece, prepare};
 use crate::decoder::{GpuDecoder, Request, pieces, request_len};
 use crate::memory::{DeviceMemory, failed};
 
@@ -108,7 +108,8 @@ fn build(archive: &Archive, list: &[Piece], check: bool, threads: usize) -> Resu
         |piece, scratch| {
             let spare = regions.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
             let mut region: Vec<u8> = spare.unwrap_or_default();
-            region.resize(region_len(archive, piece.tensor, piece.ordinal), 0);
+            let needs = Needs::of(archive, piece.tensor);
+            region.resize(needs.region_len(archive, piece.tensor, piece.ordinal), 0);
             let prepared = prepare(archive, piece, check, &mut region, scratch)?;
             Ok((piece, prepared, region))
         },

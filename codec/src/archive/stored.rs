@@ -6,22 +6,19 @@ use cmz_format::{BlockHeader, Result};
 
 use super::Archive;
 use crate::Scratch;
-use crate::array::StoredComponent;
-use crate::device::DeviceBlock;
-use crate::stream::StreamCodec;
+use crate::device::{DeviceArray, DeviceNode, DeviceShape};
 
 impl Archive {
-    /// The codecs that each stream of a tensor's blocks may be stored by; `None` if a device cannot put the elements together:
-    /// [`Self::device_block`] then returns `None` for every block.
+    /// The components of a tensor's blocks, at any depth, each at most as long as it is in any block; `None` if a device cannot put
+    /// the elements together: [`Self::device_block`] then returns `None` for every block.
     ///
     /// # Errors
     /// As [`Self::check_supported`].
     ///
     /// # Panics
     /// If there is no such tensor.
-    pub fn device_streams(&self, tensor: usize) -> Result<Option<Vec<&[&'static dyn StreamCodec]>>> {
-        let stored = self.stored(tensor)?;
-        Ok(stored.device_components().and_then(|all| all.iter().map(StoredComponent::stream_codecs).collect()))
+    pub fn device_shapes(&self, tensor: usize) -> Result<Option<Vec<DeviceShape<'_>>>> {
+        Ok(self.stored(tensor)?.device_shapes(self.block_len(tensor) as usize))
     }
 
     /// Reads and checks one data block, header and payload, into `bytes`, without decoding it. The header comes with where
@@ -72,9 +69,30 @@ impl Archive {
         ordinal: usize,
         header: &BlockHeader,
         payload: &'a [u8],
-    ) -> Result<Option<DeviceBlock<'a>>> {
+    ) -> Result<Option<DeviceArray<'a>>> {
         let stored = self.stored(tensor)?;
         stored.device_block(header, payload).map_err(|e| self.in_block(e, tensor, ordinal))
+    }
+
+    /// Reads and checks one data block and decodes the components of its elements, without putting these together: what a device
+    /// would do with them, and the components as they lie in memory. `None` if a device has no way to put them together.
+    ///
+    /// # Errors
+    /// As [`Self::read_into`].
+    ///
+    /// # Panics
+    /// If there is no such block.
+    pub fn read_components(
+        &self,
+        tensor: usize,
+        ordinal: usize,
+        scratch: &mut Scratch,
+    ) -> Result<Option<(DeviceNode, Vec<Vec<u8>>)>> {
+        let stored = self.stored(tensor)?;
+        let (header, payload) = self.read_payload(tensor, ordinal, scratch)?;
+        let components = stored.components_of_block(&header, &payload, scratch);
+        scratch.recycle(payload);
+        components.map_err(|e| self.in_block(e, tensor, ordinal))
     }
 
     /// Reads a data block as it is stored, and checks that.

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::number::{Float, Number, with_number};
 use super::{Array, Element};
+use crate::device::DeviceGroups;
 use crate::stream::Width;
 
 /// Rows and columns of a group, at most: more than any block has.
@@ -56,6 +57,13 @@ impl Grid {
     /// Number of groups.
     pub(super) fn count(&self) -> usize {
         self.len.div_ceil(self.row).div_ceil(self.rows) * self.across
+    }
+
+    /// The same for a device; `None` if there are too many elements for one.
+    pub(super) fn on_device(&self) -> Option<DeviceGroups> {
+        let number = |n: usize| u32::try_from(n).ok();
+        let columns = number(self.columns.min(self.row))?;
+        Some(DeviceGroups { row: number(self.row)?, rows: number(self.rows)?, columns })
     }
 
     /// The array with a number for each group.

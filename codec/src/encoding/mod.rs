@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use self::params::Params;
 use crate::Scratch;
-use crate::device::DeviceJoin;
+use crate::device::DeviceNode;
 use crate::stream::{Level, StreamError, Width};
 
 pub mod affine;
@@ -157,9 +157,9 @@ pub trait Encoding: fmt::Debug + Send + Sync {
     /// [`StreamError`] if the components are not those of any array.
     fn join(&self, array: Array, components: &[&[u8]], data: &mut [u8]) -> Result<(), StreamError>;
 
-    /// How a device joins the components of elements of this kind; `None` if only the CPU can.
-    fn device_join(&self, element: Element) -> Option<DeviceJoin> {
-        let _ = element;
+    /// What a device does with the components of `array`; `None` if only the CPU puts them together.
+    fn device_node(&self, array: Array) -> Option<DeviceNode> {
+        let _ = array;
         None
     }
 

@@ -5,6 +5,7 @@
 use cmz_format::Dtype;
 
 use super::Element;
+use crate::device::DeviceFloat;
 
 /// A type of floating-point numbers that fits single precision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -276,6 +277,16 @@ macro_rules! with_number {
 pub(super) use with_number;
 
 impl Float {
+    /// The same for a device; `None` if its kernels do not know it.
+    pub(super) const fn on_device(self) -> Option<DeviceFloat> {
+        match self {
+            Self::F16 => Some(DeviceFloat::F16),
+            Self::BF16 => Some(DeviceFloat::Bf16),
+            Self::F32 => Some(DeviceFloat::F32),
+            Self::E4M3 | Self::E5M2 | Self::E8M0 => None,
+        }
+    }
+
     /// The type of elements of `F16`, `BF16` or `F32`.
     pub(super) const fn of(element: Element) -> Option<Self> {
         match element {

@@ -1,15 +1,18 @@
 //! The files that the decoders are tried on.
 
+use std::collections::BTreeMap;
+
 use cmz_codec::choose::EncodeOptions;
 use cmz_codec::convert::CompressOptions;
 use cmz_codec::registry::{ENCODINGS, STREAMS};
 use cmz_codec::stream::Level;
-use cmz_format::Dtype;
+use cmz_format::{Component, Dtype, Encoding};
 use cmz_tests::cmz::{Storage, write_at};
 use cmz_tests::folder::{Folder, options};
 use cmz_tests::inputs::{Rng, skewed};
 use cmz_tests::raw_file::RawFile;
 use cmz_tests::source::Source;
+use serde_json::Map;
 
 /// A `.cmz` file and what it is.
 pub(crate) type File = (String, Vec<u8>);
@@ -28,7 +31,7 @@ const DTYPES: [Dtype; 9] = [
 ];
 
 /// Elements that look like weights: of the exponents, few are common; all else is noise.
-fn weights(dtype: Dtype, seed: u64, elements: usize) -> Vec<u8> {
+pub(crate) fn weights(dtype: Dtype, seed: u64, elements: usize) -> Vec<u8> {
     let mut rng = Rng::new(seed);
     let len = dtype.byte_len(elements as u64).unwrap() as usize;
     let mut bytes = rng.bytes(len);
@@ -77,7 +80,7 @@ pub(crate) fn files() -> Vec<File> {
     let mut files = Vec::new();
     for dtype in DTYPES {
         let source = tensors(dtype);
-        for encoding in ENCODINGS.iter().map(|entry| entry.encoding) {
+        for encoding in ENCODINGS.iter().flat_map(|entry| entry.variants) {
             let array = cmz_codec::encoding::Array::vector(cmz_codec::encoding::Element::Dtype(dtype), 0);
             if encoding.components(array).is_none() {
                 continue;
@@ -85,11 +88,10 @@ pub(crate) fn files() -> Vec<File> {
             for codec in STREAMS.iter().map(|entry| entry.codec.name()) {
                 let levels = if codec == "rans" { &[Level::Fast, Level::Max][..] } else { &[Level::Fast] };
                 for &level in levels {
-                    let storage = |entry: &cmz_codec::safetensors::Entry| {
-                        Storage::new(encoding.name(), &entry.dtype, &[codec], 20_000)
-                    };
+                    let storage =
+                        |entry: &cmz_codec::safetensors::Entry| Storage::of(*encoding, &entry.dtype, &[codec], 20_000);
                     let file = write_at(level, &source, storage).expect("a sound file");
-                    files.push((format!("{dtype} by {} over {codec}, {level:?}", encoding.name()), file));
+                    files.push((format!("{dtype} by {encoding:?} over {codec}, {level:?}"), file));
                 }
             }
         }
@@ -148,6 +150,118 @@ pub(crate) fn layers() -> Vec<u8> {
         );
     }
     compress(&source.build(), Level::Fast)
+}
+
+/// An affine encoding's manifest entry, with codes by `codec` and its numbers as stated.
+pub(crate) fn affine(params: &str, codec: &str, numbers: &[(&str, Component)]) -> Encoding {
+    let mut components: BTreeMap<String, Component> =
+        numbers.iter().map(|(name, component)| ((*name).to_owned(), component.clone())).collect();
+    components.insert("codes".to_owned(), Component::Stream(vec![codec.to_owned(), "raw".to_owned()]));
+    let params = serde_json::from_str(params).expect("parameters");
+    Encoding { name: "affine".to_owned(), params, components }
+}
+
+/// Numbers as they lie in memory, by `codec`.
+pub(crate) fn plain(codec: &str) -> Component {
+    let components = [("data".to_owned(), Component::Stream(vec![codec.to_owned()]))].into();
+    Component::Encoded(Encoding { name: "plain".to_owned(), params: Map::new(), components })
+}
+
+/// SpQR's encoding: groups of 16 columns, whose scales and zeros are of groups of 16 rows.
+pub(crate) fn two_levels(codes: &str) -> Encoding {
+    let second = r#"{"bits":3,"form":"zero","group":[16,1],"scale":"F16","arithmetic":"F16"}"#;
+    let second = Component::Encoded(affine(second, codes, &[("scales", plain("raw")), ("zeros", plain("raw"))]));
+    let first = r#"{"bits":3,"form":"zero","group":[1,16],"scale":"F16","arithmetic":"F16"}"#;
+    affine(first, codes, &[("scales", second.clone()), ("zeros", second)])
+}
+
+/// Matrices whose elements are put together from arrays that are put together in turn, and whose rows are no whole groups.
+pub(crate) fn nested() -> Vec<File> {
+    let mut files = Vec::new();
+    for (codes, numbers) in [("bitpack", "raw"), ("rans", "huffman"), ("huffman", "rans"), ("raw", "zstd")] {
+        let symbols = Component::Stream(vec![codes.to_owned(), "raw".to_owned()]);
+        let of_scales = affine(
+            r#"{"bits":3,"form":"bias","group":[3,16],"scale":"F32","arithmetic":"F32"}"#,
+            codes,
+            &[("scales", plain(numbers)), ("biases", plain(numbers))],
+        );
+        let of_biases = affine(
+            r#"{"bits":5,"form":"zero_point","group":[16,1],"scale":"F16","arithmetic":"F16"}"#,
+            codes,
+            &[("scales", plain(numbers)), ("zero_points", symbols)],
+        );
+        let encoding = affine(
+            r#"{"bits":3,"form":"bias","group":[1,16],"scale":"BF16","arithmetic":"F32"}"#,
+            codes,
+            &[("scales", Component::Encoded(of_scales)), ("biases", Component::Encoded(of_biases))],
+        );
+        for (what, encoding) in [("affine numbers", encoding), ("two levels", two_levels(codes))] {
+            let mut source = Source::new();
+            for dtype in [Dtype::BF16, Dtype::F16, Dtype::F32] {
+                source = source.tensor(dtype.name(), dtype.name(), &[61, 333], weights(dtype, 5, 61 * 333));
+            }
+            let storage =
+                |_: &cmz_codec::safetensors::Entry| Storage { encoding: encoding.clone(), block_elements: 15 * 333 };
+            let file = write_at(Level::Fast, &source.build(), storage).expect("a sound file");
+            files.push((format!("{what} over {codes} and {numbers}"), file));
+        }
+    }
+    files
+}
+
+/// Affine elements whose scales and biases are of every sign and exponent, not numbers among them.
+pub(crate) fn special_numbers() -> Vec<File> {
+    let mut files = Vec::new();
+    let forms = [
+        ("symmetric", &["scales"][..]),
+        ("zero_point", &["scales"]),
+        ("zero", &["scales", "zeros"]),
+        ("bias", &["scales", "biases"]),
+    ];
+    for ((form, others), arithmetic) in forms.into_iter().flat_map(|form| ["F32", "F16"].map(|a| (form, a))) {
+        for kind in ["F16", "BF16", "F32"] {
+            let zeros = ("zero_points", Component::Stream(vec!["bitpack".to_owned()]));
+            let mut components: Vec<_> = others.iter().map(|&name| (name, plain("raw"))).collect();
+            components.extend((form == "zero_point").then_some(zeros));
+            let params =
+                format!(r#"{{"bits":4,"form":"{form}","group":[1,8],"scale":"{kind}","arithmetic":"{arithmetic}"}}"#);
+            let encoding = affine(&params, "bitpack", &components);
+            for dtype in [Dtype::BF16, Dtype::F16, Dtype::F32] {
+                let elements = 1 << 19;
+                let source = Source::new().tensor(
+                    "w",
+                    dtype.name(),
+                    &[elements],
+                    vec![0; dtype.byte_len(elements).unwrap() as usize],
+                );
+                let storage = |_: &cmz_codec::safetensors::Entry| Storage {
+                    encoding: encoding.clone(),
+                    block_elements: elements,
+                };
+                let file = write_at(Level::Fast, &source.build(), storage).expect("a sound file");
+                let mut raw = RawFile::parse(&file);
+                let block = raw.blocks.iter_mut().find(|block| block.header[4] == 4).expect("a data block");
+                for (number, (_, stream)) in block.streams.iter_mut().enumerate() {
+                    // Codes and zero points are noise; of the numbers each has another order.
+                    let mut rng = Rng::new(number as u64);
+                    let step = [1, 1, 7919][number];
+                    let numbers = number >= 1 && stream.len() >= 1 << 17;
+                    match (numbers, kind) {
+                        (false, _) => *stream = rng.bytes(stream.len()),
+                        (true, "F32") => stream.as_chunks_mut().0.iter_mut().enumerate().for_each(|(i, number)| {
+                            let pattern = (i * step % (1 << 16)) as u32;
+                            *number = (pattern << 16 | (pattern * 40_503) & 0xffff).to_le_bytes();
+                        }),
+                        (true, _) => stream.as_chunks_mut().0.iter_mut().enumerate().for_each(|(i, number)| {
+                            *number = ((i * step) as u16).to_le_bytes();
+                        }),
+                    }
+                }
+                files.push((format!("{dtype}, {form}, scales of {kind}, steps of {arithmetic}"), raw.build()));
+            }
+        }
+    }
+    files
 }
 
 /// Files of one block whose streams have been changed, with all checksums right.

@@ -7,6 +7,9 @@ use cmz_codec::{Archive, Code, OpenOptions};
 use cmz_gpu_decode::{DeviceMemory, GpuDecoder, LoadOptions, Placement, Request, ResidentLayers, Target};
 
 pub(crate) mod bank;
+mod products;
+
+pub(crate) use products::*;
 
 /// Makes a test of each function here, for a device.
 macro_rules! tests {
@@ -15,6 +18,8 @@ macro_rules! tests {
             plans_decode_like_the_cpu,
             loads_decode_like_the_cpu,
             real_weights_decode_like_on_the_cpu,
+            nested_arrays_decode_like_on_the_cpu,
+            special_numbers_decode_like_on_the_cpu,
             row_ranges_write_their_bytes_only,
             tensors_go_where_they_are_told,
             only_memory_of_the_device_is_its_own,
@@ -23,6 +28,8 @@ macro_rules! tests {
             loads_can_be_cancelled,
             resident_layers_alternate,
             verify_compares_every_byte,
+            products_are_within_their_bound,
+            products_that_cannot_be_are_refused,
         );
     };
     ($decoder:ident: $($test:ident,)*) => {
@@ -127,9 +134,32 @@ pub(crate) fn real_weights_decode_like_on_the_cpu(decoder: &GpuDecoder) {
     }
 }
 
+pub(crate) fn nested_arrays_decode_like_on_the_cpu(decoder: &GpuDecoder) {
+    for (what, file) in bank::nested() {
+        let archive = open(file);
+        check_plan(decoder, &what, &archive);
+        check_load(decoder, &what, &archive, &LoadOptions { slot_len: 50_000, ..LoadOptions::default() });
+    }
+}
+
+pub(crate) fn special_numbers_decode_like_on_the_cpu(decoder: &GpuDecoder) {
+    let stream = decoder.new_stream().unwrap();
+    for (what, file) in bank::special_numbers() {
+        let archive = open(file);
+        // The file's checksums of decoded bytes are of other numbers.
+        let plan = decoder.plan(&archive, &all(&archive), Placement::Packed, false, 1).unwrap();
+        let output = memory(decoder, plan.output_len() as usize);
+        // SAFETY: the output is as long as the plan says, and `check` waits.
+        unsafe { plan.decode(&stream, output.address()) }.unwrap();
+        plan.check(&archive, &stream).unwrap();
+        assert!(plan.device_len() < output.len(), "{what}: the block travels decoded");
+        assert!(output.read(&stream).unwrap() == archive.read("w").unwrap(), "{what}");
+    }
+}
+
 pub(crate) fn row_ranges_write_their_bytes_only(decoder: &GpuDecoder) {
     let stream = decoder.new_stream().unwrap();
-    for (what, file) in bank::matrices() {
+    for (what, file) in bank::matrices().into_iter().chain(bank::nested()) {
         let archive = open(file);
         for tensor in 0..archive.tensors().len() {
             let rows = archive.tensors()[tensor].shape[0];

@@ -9,9 +9,11 @@ pub use super::number::{Arithmetic, Float};
 use super::params::{Params, entries, name_of};
 use super::versions::Version;
 use super::{Array, Component, Components, Encoding};
+use crate::device::DeviceNode;
 use crate::stream::{StreamError, Width};
 
 mod decode;
+mod device;
 mod encode;
 #[cfg(test)]
 mod tests;
@@ -148,5 +150,9 @@ impl Encoding for Affine {
         let (element, grid) = self.grid(array).ok_or(StreamError::Length)?;
         decode::join(Version::best(), *self, grid, element, components, data);
         Ok(())
+    }
+
+    fn device_node(&self, array: Array) -> Option<DeviceNode> {
+        self.node(array)
     }
 }

@@ -6,7 +6,7 @@ use cmz_format::Dtype;
 use super::versions::Version;
 use super::{Array, Component, Components, Element, Encoding, StreamRef};
 use crate::Scratch;
-use crate::device::DeviceJoin;
+use crate::device::{DeviceJoin, DeviceNode};
 use crate::stream::tiered::Path;
 use crate::stream::{Level, StreamError, Width};
 
@@ -63,14 +63,15 @@ impl Encoding for FloatJoint {
         }
     }
 
-    fn device_join(&self, element: Element) -> Option<DeviceJoin> {
-        match Layout::of(element)? {
-            Layout::Whole => Some(DeviceJoin::Bytes),
-            Layout::Split { len: 2, low: 5 } => Some(DeviceJoin::JointBf16),
-            Layout::Split { len: 2, .. } => Some(DeviceJoin::JointF16),
-            Layout::Split { len: 4, .. } => Some(DeviceJoin::JointF32),
-            Layout::Split { .. } => None,
-        }
+    fn device_node(&self, array: Array) -> Option<DeviceNode> {
+        let join = match Layout::of(array.element)? {
+            Layout::Whole => DeviceJoin::Bytes,
+            Layout::Split { len: 2, low: 5 } => DeviceJoin::JointBf16,
+            Layout::Split { len: 2, .. } => DeviceJoin::JointF16,
+            Layout::Split { len: 4, .. } => DeviceJoin::JointF32,
+            Layout::Split { .. } => return None,
+        };
+        Some(DeviceNode::Join(join))
     }
 
     fn split(&self, array: Array, data: &[u8], components: &mut [&mut [u8]]) {

@@ -4,7 +4,7 @@ use cmz_format::Dtype;
 
 use super::{Array, Component, Components, Element, Encoding, StreamRef};
 use crate::Scratch;
-use crate::device::DeviceJoin;
+use crate::device::{DeviceJoin, DeviceNode};
 use crate::stream::tiered::Path;
 use crate::stream::{Level, StreamError, Width};
 
@@ -116,15 +116,16 @@ impl Encoding for FloatPlanes {
         Ok(())
     }
 
-    fn device_join(&self, element: Element) -> Option<DeviceJoin> {
-        match Layout::of(element)? {
-            Layout::Bytes(2) => Some(DeviceJoin::Bf16),
-            Layout::Bytes(4) => Some(DeviceJoin::F32),
-            Layout::Half => Some(DeviceJoin::F16),
-            Layout::Byte { mantissa: 2 } => Some(DeviceJoin::F8E5M2),
-            Layout::Byte { mantissa: 3 } => Some(DeviceJoin::F8E4M3),
-            Layout::Bytes(_) | Layout::Byte { .. } => None,
-        }
+    fn device_node(&self, array: Array) -> Option<DeviceNode> {
+        let join = match Layout::of(array.element)? {
+            Layout::Bytes(2) => DeviceJoin::Bf16,
+            Layout::Bytes(4) => DeviceJoin::F32,
+            Layout::Half => DeviceJoin::F16,
+            Layout::Byte { mantissa: 2 } => DeviceJoin::F8E5M2,
+            Layout::Byte { mantissa: 3 } => DeviceJoin::F8E4M3,
+            Layout::Bytes(_) | Layout::Byte { .. } => return None,
+        };
+        Some(DeviceNode::Join(join))
     }
 
     fn decode_fused(

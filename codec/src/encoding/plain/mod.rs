@@ -1,7 +1,7 @@
 //! `plain`: the elements themselves. See `SPEC.md` in this folder.
 
 use super::{Array, Component, Components, Element, Encoding};
-use crate::device::DeviceJoin;
+use crate::device::{DeviceJoin, DeviceNode};
 use crate::stream::{StreamError, Width};
 
 /// The `plain` encoding.
@@ -31,7 +31,7 @@ impl Encoding for Plain {
         Ok(())
     }
 
-    fn device_join(&self, element: Element) -> Option<DeviceJoin> {
-        matches!(element, Element::Dtype(_) | Element::Opaque).then_some(DeviceJoin::Bytes)
+    fn device_node(&self, array: Array) -> Option<DeviceNode> {
+        matches!(array.element, Element::Dtype(_) | Element::Opaque).then_some(DeviceNode::Join(DeviceJoin::Bytes))
     }
 }

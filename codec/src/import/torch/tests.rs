@@ -102,6 +102,7 @@ fn files_come_back_byte_for_byte() {
             replace: true,
             verify: true,
             bases: Vec::new(),
+            quantizer: None,
         };
         compress_torch(&path("a.pt"), &path("a.cmz"), &options, &()).expect("a conversion");
         let archive = Archive::open(&path("a.cmz")).expect("a file");

@@ -1,0 +1,219 @@
+// y = W x for quantized W, read as it is stored: codes, and two numbers for each group of a row. A thread block computes 4 rows for
+// BATCH vectors; its lanes take granules of 8 columns in turn, so that codes and x are read in whole lines, and each x is used for
+// all 4 rows. All sums are in single precision and in one order: 8 products of a granule, the granules of a lane, lanes by a
+// tree, warps. See gpu-decode/src/matvec.rs for the bound on the error that follows.
+//
+// Linear codes c stand for s (c - m) + t, with m the middle of the codes' range, so the sum over a granule is
+// s (sum of (c - m) x) + t (sum of x): two operations for each weight and vector, none of them a conversion.
+#pragma once
+#include <math.h>
+
+#include "groups.cuh"
+
+constexpr uint32_t PRODUCT_THREADS = 128, PRODUCT_WARPS = PRODUCT_THREADS / 32, PRODUCT_ROWS = 4;
+
+// What codes and the numbers of their groups are. As on the host: matvec.rs.
+enum Weights : uint32_t {
+    LINEAR = 0,      // s and t in single precision
+    LINEAR_HALF = 1, // s and z in half precision: t = s (m - z)
+    TERNARY_BF16 = 2, // symbols 0, 1, 2 stand for 0 and the two numbers, brain floats
+};
+
+struct Product {
+    const uint8_t *codes;  // of each row, packed, on a multiple of 8 bytes
+    const uint8_t *pairs;  // of each row, one for each group
+    const float *x;        // `batch` vectors of `columns`
+    float *y;              // `batch` vectors of `rows`
+    uint64_t by_group;     // for `divide`
+    uint64_t code_row;     // bytes, a multiple of 8
+    uint32_t rows, columns;
+    uint32_t group;        // columns of one
+    uint32_t groups;       // of a row
+    uint32_t batch;
+    uint32_t bits;         // of a code
+    uint32_t weights;      // Weights
+    uint32_t spare;
+};
+static_assert(sizeof(Product) == 80, "as on the host");
+
+struct Pair {
+    float a, b;
+};
+
+// The numbers of a group of a row, whose pairs begin at `pairs`.
+DEVICE Pair load_pair(const Product &product, const uint8_t *pairs, uint32_t group) {
+    switch (product.weights) {
+    case LINEAR: {
+        const uint2 bits = __ldg((const uint2 *)pairs + group);
+        return {__uint_as_float(bits.x), __uint_as_float(bits.y)};
+    }
+    case LINEAR_HALF: {
+        const uint32_t bits = __ldg((const uint32_t *)pairs + group);
+        const float s = from_half(bits & 0xffff), z = from_half(bits >> 16);
+        return {s, s * ((float)(1u << product.bits >> 1) - z)};
+    }
+    case TERNARY_BF16: {
+        const uint32_t bits = __ldg((const uint32_t *)pairs + group);
+        return {__uint_as_float(bits << 16), __uint_as_float(bits & 0xffff0000u)};
+    }
+    default: return {0, 0};
+    }
+}
+
+// The codes of a granule. BITS is their width, 0 if it is known only now.
+template <int BITS> struct Granule {
+    uint2 symbols;
+    uint32_t stride, mask;
+
+    DEVICE Granule(const uint8_t *row, uint32_t g, uint32_t bits) : stride(bits), mask((1u << bits) - 1) {
+        if (BITS == 2) symbols = make_uint2(__ldg((const uint16_t *)row + g), 0);
+        else if (BITS == 4) symbols = make_uint2(__ldg((const uint32_t *)row + g), 0);
+        else if (BITS == 8) symbols = __ldg((const uint2 *)row + g);
+        else symbols = Codes(row, BITS == 0 ? bits : BITS).granule(g, GRANULE);
+    }
+    // Code j: all are asked for in order, as the symbols move where their width is not known.
+    DEVICE uint32_t code(int j) {
+        if (BITS != 0) return (j * BITS < 32 ? symbols.x >> (j * BITS & 31) : symbols.y >> (j * BITS & 31)) & ((1u << BITS) - 1);
+        const uint32_t code = symbols.x & mask;
+        symbols.x = __funnelshift_r(symbols.x, symbols.y, stride);
+        symbols.y >>= stride;
+        return code;
+    }
+};
+
+// Products with one granule of a row, added to `sums`.
+template <int BITS, bool IS_TERNARY, int BATCH> struct GranuleProduct {
+    const float (&x)[BATCH][GRANULE];
+    const float (&totals)[BATCH]; // of x
+    float (&sums)[BATCH];
+    float middle; // 2^23 + m
+
+    // Of elements from..to, which are of one group.
+    template <bool WHOLE> DEVICE void add(Granule<BITS> granule, Pair pair, uint32_t from, uint32_t to) const {
+        float a[BATCH], b[BATCH];
+#pragma unroll
+        for (int k = 0; k < BATCH; k++) a[k] = b[k] = 0;
+#pragma unroll
+        for (uint32_t j = 0; j < GRANULE; j++) {
+            const uint32_t code = granule.code(j);
+            const bool inside = WHOLE || (j >= from && j < to);
+            if (IS_TERNARY) {
+#pragma unroll
+                for (int k = 0; k < BATCH; k++) {
+                    if (inside && (code & 1)) a[k] += x[k][j];
+                    if (inside && (code & 2)) b[k] += x[k][j];
+                }
+            } else {
+                const float c = __uint_as_float(0x4b000000 | code) - middle;
+#pragma unroll
+                for (int k = 0; k < BATCH; k++) {
+                    if (inside) a[k] = fmaf(c, x[k][j], a[k]);
+                    if (!WHOLE && inside) b[k] += x[k][j];
+                }
+            }
+        }
+#pragma unroll
+        for (int k = 0; k < BATCH; k++) {
+            const float rest = !IS_TERNARY && WHOLE ? totals[k] : b[k];
+            sums[k] = fmaf(pair.a, a[k], fmaf(pair.b, rest, sums[k]));
+        }
+    }
+};
+
+// Eight numbers of x from column on, 0 behind the end.
+DEVICE void load_x(const float *x, uint32_t column, uint32_t columns, float (&values)[GRANULE]) {
+    if (column + GRANULE <= columns && ((uint64_t)(x + column) & 15) == 0) {
+        const uint4 low = __ldg((const uint4 *)(x + column)), high = __ldg((const uint4 *)(x + column) + 1);
+        const uint32_t bits[GRANULE] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+#pragma unroll
+        for (uint32_t j = 0; j < GRANULE; j++) values[j] = __uint_as_float(bits[j]);
+        return;
+    }
+    // phase: ragged, 0, 0
+#pragma unroll
+    for (uint32_t j = 0; j < GRANULE; j++) values[j] = column + j < columns ? __ldg(x + column + j) : 0;
+    // phase: main, 1
+}
+
+template <int BITS, bool IS_TERNARY, int BATCH> DEVICE void multiply(const Product &product, float *partial) {
+    const uint32_t first_row = blockIdx.x * PRODUCT_ROWS, first = blockIdx.y * BATCH;
+    float sums[PRODUCT_ROWS][BATCH] = {};
+    const uint8_t *codes[PRODUCT_ROWS], *pairs[PRODUCT_ROWS];
+    // Rows that there are not repeat the last one.
+#pragma unroll
+    for (uint32_t r = 0; r < PRODUCT_ROWS; r++) {
+        const uint64_t row = min(first_row + r, product.rows - 1);
+        codes[r] = product.codes + row * product.code_row;
+        pairs[r] = product.pairs + row * product.groups * (product.weights == LINEAR ? 8 : 4);
+    }
+    const float middle = __uint_as_float(0x4b000000 | (1u << product.bits >> 1));
+    // phase: main, 1
+#pragma unroll 1
+    for (uint32_t g = threadIdx.x; g * GRANULE < product.columns; g += PRODUCT_THREADS) {
+        const uint32_t column = g * GRANULE, group = divide(column, product.by_group);
+        const uint32_t left = (group + 1) * product.group - column; // of the group, at least 1
+        float x[BATCH][GRANULE], totals[BATCH];
+#pragma unroll
+        for (int k = 0; k < BATCH; k++) {
+            // Vectors that there are not repeat the last one.
+            const uint32_t vector = min(first + k, product.batch - 1);
+            load_x(product.x + (uint64_t)vector * product.columns, column, product.columns, x[k]);
+            totals[k] = 0;
+#pragma unroll
+            for (uint32_t j = 0; j < GRANULE; j++) totals[k] += x[k][j];
+        }
+#pragma unroll
+        for (uint32_t r = 0; r < PRODUCT_ROWS; r++) {
+            const Granule<BITS> granule(codes[r], g, product.bits);
+            const GranuleProduct<BITS, IS_TERNARY, BATCH> products = {x, totals, sums[r], middle};
+            if (left >= GRANULE || group + 1 == product.groups) {
+                products.template add<true>(granule, load_pair(product, pairs[r], group), 0, GRANULE);
+                continue;
+            }
+            // phase: parts of groups, 0, 0
+#pragma unroll 1
+            for (uint32_t from = 0, to = left, i = group; from < GRANULE && i < product.groups; i++) {
+                products.template add<false>(granule, load_pair(product, pairs[r], i), from, to);
+                from = to;
+                to = min(to + product.group, GRANULE);
+            }
+            // phase: main, 1
+        }
+    }
+    // phase: sums, 1
+    const uint32_t lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+#pragma unroll
+    for (uint32_t r = 0; r < PRODUCT_ROWS; r++) {
+#pragma unroll
+        for (int k = 0; k < BATCH; k++) {
+#pragma unroll
+            for (int distance = 16; distance > 0; distance /= 2) {
+                sums[r][k] += __shfl_xor_sync(FULL_WARP, sums[r][k], distance);
+            }
+            if (lane == 0) partial[(warp * PRODUCT_ROWS + r) * BATCH + k] = sums[r][k];
+        }
+    }
+    __syncthreads();
+    const uint32_t r = threadIdx.x / BATCH, k = threadIdx.x % BATCH;
+    if (r < PRODUCT_ROWS && first_row + r < product.rows && first + k < product.batch) {
+        float sum = 0;
+        for (uint32_t w = 0; w < PRODUCT_WARPS; w++) sum += partial[(w * PRODUCT_ROWS + r) * BATCH + k];
+        product.y[(uint64_t)(first + k) * product.rows + first_row + r] = sum;
+    }
+    // phase: end
+}
+
+template <int BATCH> DEVICE void multiply_any(const Product &product, float *partial) {
+    // phase: ternary, 0, 0
+    if (product.weights == TERNARY_BF16) return multiply<2, true, BATCH>(product, partial);
+    // phase: end
+    switch (product.bits) {
+    case 2: return multiply<2, false, BATCH>(product, partial);
+    case 3: return multiply<3, false, BATCH>(product, partial);
+    case 4: return multiply<4, false, BATCH>(product, partial);
+    case 8: return multiply<8, false, BATCH>(product, partial);
+    // phase: other widths, 0, 0
+    default: return multiply<0, false, BATCH>(product, partial);
+    }
+    // phase: end
+}

@@ -1,0 +1,179 @@
+//! Products with quantized matrices against products in double precision of the weights as their encodings define them.
+
+use cmz_codec::device::{DeviceFloat, DeviceNode, DeviceShift};
+use cmz_codec::{Archive, Code, Scratch};
+use cmz_format::{Component, Dtype, Encoding};
+use cmz_gpu_decode::GpuDecoder;
+use cmz_tests::cmz::{Storage, write};
+use cmz_tests::inputs::Rng;
+use cmz_tests::source::Source;
+
+use super::{bank, open};
+
+/// Encodings with a product, and what they are.
+fn encodings() -> Vec<(String, Encoding)> {
+    let mut encodings = Vec::new();
+    for (bits, form, group, scale, arithmetic) in [
+        (2, "symmetric", "[1,32]", "F32", "F32"),
+        (3, "symmetric", "[1,24]", "F16", "F32"),
+        (4, "zero_point", "[1,128]", "F16", "F32"),
+        (4, "bias", "[1,64]", "BF16", "F32"),
+        (8, "zero_point", "[1,16777216]", "BF16", "F16"),
+        (8, "zero", "[3,5]", "F32", "F32"),
+        (5, "bias", "[2,3]", "F32", "F16"),
+    ] {
+        let other = match form {
+            "zero_point" => Some(("zero_points", Component::Stream(vec!["raw".to_owned()]))),
+            "zero" => Some(("zeros", bank::plain("raw"))),
+            "bias" => Some(("biases", bank::plain("raw"))),
+            _ => None,
+        };
+        let numbers: Vec<_> = [("scales", bank::plain("raw"))].into_iter().chain(other).collect();
+        let params = format!(
+            r#"{{"bits":{bits},"form":"{form}","group":{group},"scale":"{scale}","arithmetic":"{arithmetic}"}}"#
+        );
+        encodings.push((format!("affine {params}"), bank::affine(&params, "bitpack", &numbers)));
+    }
+    encodings.push(("two levels".to_owned(), bank::two_levels("rans")));
+    for group in ["[1,16777216]", "[3,16]", "[1,9]"] {
+        let components = [
+            ("symbols".to_owned(), Component::Stream(vec!["tunstall".to_owned()])),
+            ("minima".to_owned(), bank::plain("raw")),
+            ("maxima".to_owned(), bank::plain("raw")),
+        ];
+        let params = serde_json::from_str(&format!(r#"{{"group":{group}}}"#)).unwrap();
+        let encoding = Encoding { name: "ternary".to_owned(), params, components: components.into() };
+        encodings.push((format!("ternary {group}"), encoding));
+    }
+    encodings
+}
+
+fn number(array: &[u8], kind: DeviceFloat, i: usize, in_half: bool) -> f64 {
+    let x = match kind {
+        DeviceFloat::F16 => half::f16::from_le_bytes(array.as_chunks().0[i]).to_f32(),
+        DeviceFloat::Bf16 => half::bf16::from_le_bytes(array.as_chunks().0[i]).to_f32(),
+        DeviceFloat::F32 => f32::from_le_bytes(array.as_chunks().0[i]),
+    };
+    if in_half { half::f16::from_f32(x).to_f64() } else { x.into() }
+}
+
+/// Every weight, and the magnitude that the bound is told in, in double precision.
+fn exact(archive: &Archive, columns: usize) -> Vec<(f64, f64)> {
+    let mut weights = Vec::new();
+    for ordinal in 0..archive.index().tensor_len(0).div_ceil(archive.block_len(0)) as usize {
+        let (node, parts) = archive.read_components(0, ordinal, &mut Scratch::new()).unwrap().unwrap();
+        assert!(parts[0].len().is_multiple_of(columns));
+        let weight = |(i, &code): (usize, &u8)| match node {
+            DeviceNode::Affine(affine) => {
+                let (group, code) = (affine.groups.of(i as u64) as usize, f64::from(code));
+                let float = |part: usize| number(&parts[part], affine.scale, group, affine.half);
+                let middle = f64::from(1u16 << (affine.bits - 1));
+                let (scale, zero, bias) = match affine.shift {
+                    DeviceShift::Middle => (float(1), middle, 0.0),
+                    DeviceShift::ZeroPoint => (float(1), parts[2][group].into(), 0.0),
+                    DeviceShift::Zero => (float(1), float(2), 0.0),
+                    DeviceShift::Bias => (float(1), 0.0, float(2)),
+                };
+                let moved = scale * (middle - zero) + bias;
+                (scale * (code - zero) + bias, (scale * (code - middle)).abs() + moved.abs())
+            }
+            DeviceNode::Ternary(ternary) => {
+                let group = ternary.groups.of(i as u64) as usize;
+                let of = |part: usize| number(&parts[part], DeviceFloat::Bf16, group, false);
+                let x = [0.0, of(1), of(2)][usize::from(code)];
+                (x, x.abs())
+            }
+            DeviceNode::Join(_) => unreachable!("no encoding here joins bits"),
+        };
+        weights.extend(parts[0].iter().enumerate().map(weight));
+    }
+    weights
+}
+
+/// Numbers of both signs and of many magnitudes.
+fn vectors(len: usize) -> Vec<f32> {
+    let mut rng = Rng::new(17);
+    (0..len).map(|_| (rng.below(2001) as f32 - 1000.0) / 1000.0 * [1.0, 0.01, 30.0][rng.below(3)]).collect()
+}
+
+fn matrix(dtype: Dtype, rows: usize, columns: usize, encoding: &Encoding, block_rows: u64) -> Vec<u8> {
+    let shape = [rows as u64, columns as u64];
+    let source = Source::new().tensor("w", dtype.name(), &shape, bank::weights(dtype, 7, rows * columns)).build();
+    let storage = |_: &cmz_codec::safetensors::Entry| Storage {
+        encoding: encoding.clone(),
+        block_elements: block_rows * columns as u64,
+    };
+    write(&source, storage).expect("a sound file")
+}
+
+pub(crate) fn products_are_within_their_bound(decoder: &GpuDecoder) {
+    let stream = decoder.new_stream().unwrap();
+    let shapes = [(1, 1), (5, 7), (9, 333), (6, 1024), (3, 33_001)];
+    for (number, (what, encoding)) in encodings().into_iter().enumerate() {
+        for (i, (rows, columns)) in shapes.into_iter().enumerate() {
+            let dtype = [Dtype::BF16, Dtype::F16, Dtype::F32][(number + i) % 3];
+            let archive = open(matrix(dtype, rows, columns, &encoding, if i == 2 { 6 } else { 100 }));
+            let matrix = decoder.quantized_matrix(&archive, 0, 1 + i % 2).unwrap_or_else(|e| panic!("{what}: {e}"));
+            assert_eq!((matrix.rows(), matrix.columns()), (rows, columns));
+            let weights = exact(&archive, columns);
+            let ragged = ["[3,5]", "[2,3]", "[1,9]"].iter().any(|group| what.contains(group));
+            let terms = 24.0 + if ragged { 16.0 } else { 2.0 } * columns.div_ceil(1024) as f64;
+            let unit = terms * f64::from(f32::EPSILON) / 2.0;
+            for batch in [1usize, 2, 4, 5, 16] {
+                // The last shape takes the emulator long.
+                if columns > 32_768 && batch > 2 {
+                    continue;
+                }
+                let x = vectors(batch * columns);
+                let mut input = decoder.allocate(4 * x.len()).unwrap();
+                input.write(&stream, 0, &x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
+                let mut output = decoder.allocate(4 * batch * rows).unwrap();
+                output.write(&stream, 0, &vec![0xff; 4 * batch * rows]).unwrap();
+                // SAFETY: `x` and `y` are as long as the shapes say, and reading waits.
+                unsafe { matrix.multiply(&stream, input.address(), output.address(), batch as u32) }.unwrap();
+                let found = output.read(&stream).unwrap();
+                for (y, found) in found.as_chunks().0.iter().enumerate() {
+                    let (vector, row) =
+                        (&x[y / rows * columns..][..columns], &weights[y % rows * columns..][..columns]);
+                    let wanted: f64 = row.iter().zip(vector).map(|((w, _), &x)| w * f64::from(x)).sum();
+                    let magnitude: f64 = row.iter().zip(vector).map(|((_, m), &x)| m * f64::from(x.abs())).sum();
+                    let found = f64::from(f32::from_le_bytes(*found));
+                    assert!(
+                        (found - wanted).abs() <= unit / (1.0 - unit) * magnitude,
+                        "{what}, {rows} x {columns}, batch {batch}, {y}: {found}, not {wanted}, of {magnitude}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+pub(crate) fn products_that_cannot_be_are_refused(decoder: &GpuDecoder) {
+    let encoding = encodings().remove(0).1;
+    let archive = open(matrix(Dtype::BF16, 8, 64, &encoding, 8));
+    let good = decoder.quantized_matrix(&archive, 0, 1).unwrap();
+    assert!(good.device_len() >= 8 * 64 / 4);
+    let stream = decoder.new_stream().unwrap();
+    for batch in [0, 17] {
+        // SAFETY: refused before anything is launched.
+        let e = unsafe { good.multiply(&stream, 0, 0, batch) }.unwrap_err();
+        assert_eq!(e.code(), Code::InvalidArgument);
+    }
+    assert_eq!(decoder.quantized_matrix(&archive, 1, 1).unwrap_err().code(), Code::InvalidArgument);
+    let source = Source::new()
+        .tensor("vector", "BF16", &[64], bank::weights(Dtype::BF16, 1, 64))
+        .tensor("none", "BF16", &[0, 64], [])
+        .build();
+    let by_affine = |_: &cmz_codec::safetensors::Entry| Storage { encoding: encoding.clone(), block_elements: 64 };
+    let archive = open(write(&source, by_affine).expect("a sound file"));
+    for tensor in 0..2 {
+        let e = decoder.quantized_matrix(&archive, tensor, 1).unwrap_err();
+        assert!(e.code() == Code::InvalidArgument && e.help().is_some(), "{e}");
+    }
+    let source = Source::new().tensor("w", "BF16", &[8, 64], bank::weights(Dtype::BF16, 1, 512)).build();
+    let joined = open(write(&source, |entry| Storage::new("float_planes", &entry.dtype, &["raw"], 512)).unwrap());
+    assert_eq!(decoder.quantized_matrix(&joined, 0, 1).unwrap_err().code(), Code::InvalidArgument);
+    let inside =
+        open(write(&source, |_| Storage { encoding: encoding.clone(), block_elements: 100 }).expect("a sound file"));
+    assert_eq!(decoder.quantized_matrix(&inside, 0, 1).unwrap_err().code(), Code::InvalidArgument);
+}
