@@ -121,7 +121,8 @@ pub(crate) enum Command {
 ///
 /// An input is a file, a folder, or the *.safetensors.index.json of a sharded checkpoint. The
 /// result is decoded and compared with the source before it appears under its name; the source
-/// stays. An interrupted run goes on where it stopped when it is started again.
+/// stays. An interrupted run goes on where it stopped when it is started again. Nothing is lost
+/// unless --recipe or --plan asks for it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -129,7 +130,10 @@ Examples:
   cmz compress model/ -o model-cmz/             a whole checkpoint, with its other files
   cmz compress model.safetensors.index.json -o out/
   cmz compress a.safetensors b.safetensors -o out/ --level max
-  cmz compress tuned.safetensors --base model.cmz")]
+  cmz compress tuned.safetensors --base model.cmz
+  cmz compress model.safetensors --recipe int4:group=128 --only '*.mlp.*.weight'
+  cmz compress model/ -o model-4bit/ --plan plan.toml
+  cmz compress model.safetensors --recipe spqr3 --statistics stats.safetensors --target-bpw 4.5")]
 pub(crate) struct Compress {
     /// Files, folders or shard indexes.
     #[arg(required = true, value_name = "INPUT")]
@@ -161,6 +165,31 @@ pub(crate) struct Compress {
     /// Do not copy the other files of a folder.
     #[arg(long)]
     pub(crate) no_aux: bool,
+    #[command(flatten)]
+    pub(crate) rounding: Rounding,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Rounding weights (docs/quantize.md)")]
+pub(crate) struct Rounding {
+    /// Round matrices by this recipe; everything else is stored exactly.
+    #[arg(long, value_name = "NAME[:PARAM=VALUE,…]", conflicts_with = "plan")]
+    pub(crate) recipe: Option<String>,
+    /// Round only tensors whose names match this pattern.
+    #[arg(long, value_name = "GLOB", requires = "recipe")]
+    pub(crate) only: Vec<String>,
+    /// Round as this plan file says.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plan: Option<PathBuf>,
+    /// Second-order statistics of the layers' inputs, for recipes that need them and to measure outputs.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) statistics: Option<PathBuf>,
+    /// Spread bits over the rounded tensors of each file so that they have this many for a weight.
+    #[arg(long, value_name = "BITS", conflicts_with = "target_size")]
+    pub(crate) target_bpw: Option<f64>,
+    /// Spread bits over the rounded tensors so that the file has about this many bytes.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) target_size: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -379,6 +408,7 @@ pub(crate) enum ImportKind {
     Mxfp4(ImportQuantized),
     /// Import a checkpoint of SpQR's inference library.
     Spqr(ImportQuantized),
+    Torch(ImportTorch),
 }
 
 /// What every import of a quantized checkpoint is told.
@@ -439,6 +469,35 @@ pub(crate) struct ImportDfloat11 {
     /// File with the dfloat11_config, in place of the config.json next to the checkpoint.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Replace what is there.
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Fast: decodes at the speed of memory. Max: the smallest files.
+    #[arg(long, default_value = "fast")]
+    pub(crate) level: LevelArg,
+    /// Use this stream codec wherever possible (`cmz inspect --codecs` lists them).
+    #[arg(long, value_name = "NAME")]
+    pub(crate) codec: Option<String>,
+    /// Do not decode and compare the result.
+    #[arg(long)]
+    pub(crate) no_verify: bool,
+}
+
+/// Import a file of torch.save: a state_dict, or dicts and lists of tensors.
+///
+/// Nothing in the file is executed: its pickle is read for what dicts of tensors need, and anything else in it is an error.
+/// `cmz decompress FILE -o NAME.pt` restores the file, byte for byte.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  cmz import torch pytorch_model.bin -o model.cmz")]
+pub(crate) struct ImportTorch {
+    /// The file.
+    #[arg(value_name = "INPUT")]
+    pub(crate) input: PathBuf,
+    /// File to write.
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) output: PathBuf,
     /// Replace what is there.
     #[arg(short, long)]
     pub(crate) force: bool,

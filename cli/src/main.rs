@@ -5,6 +5,7 @@ mod args;
 mod commands;
 mod context;
 mod device;
+mod lossy;
 mod npy;
 mod progress;
 mod report;

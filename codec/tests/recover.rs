@@ -20,6 +20,7 @@ fn compressed(folder: &Path) -> (PathBuf, Vec<u8>) {
         verify: true,
         io: IoMode::Auto,
         bases: Vec::new(),
+        quantizer: None,
     };
     compress(&slice(), &target, &options, &()).unwrap();
     let bytes = std::fs::read(&target).unwrap();

@@ -35,7 +35,7 @@ pub use error::{Code, Error, ErrorKind, Escaped, Result};
 pub use header::{HEADER_LEN, Header, MAGIC, VERSION};
 pub use index::{Index, TAIL_LEN, TensorBlocks};
 pub use limits::Limits;
-pub use manifest::{Component, Encoding, Manifest, Source, Tensor, unique_map};
+pub use manifest::{Component, Encoding, Lossy, Manifest, Source, Tensor, unique_map};
 pub use parser::{Item, Parser, Step};
 pub use trailer::{TRAILER_LEN, Trailer};
 pub use view::View;

@@ -27,6 +27,23 @@ pub struct Manifest {
     /// Tensors that come from those of the file by arithmetic.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "objects")]
     pub views: Vec<View>,
+    /// What was done to the tensors that are not what the writer was given, in the same order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "objects")]
+    pub lossy: Vec<Lossy>,
+}
+
+/// A tensor that a writer has rounded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, DeriveDeserialize)]
+pub struct Lossy {
+    /// Its name.
+    pub tensor: String,
+    /// What was done to it, for people: a recipe with its parameters.
+    pub recipe: String,
+    /// Root of the mean squared error over that of the mean square of the elements, in parts per billion.
+    pub error_ppb: u64,
+    /// The same of the layer's outputs, over the inputs that were measured.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_integer")]
+    pub output_error_ppb: Option<u64>,
 }
 
 /// The file that the tensors came from.
@@ -105,6 +122,10 @@ fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Re
 
 fn some_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     object(deserializer).map(Some)
+}
+
+fn some_integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    u64::deserialize(deserializer).map(Some)
 }
 
 fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
@@ -227,7 +248,23 @@ impl Manifest {
             tensor.check(limits).map_err(|e| e.in_tensor(&tensor.name))?;
         }
         view::check(&manifest.views, limits)?;
+        manifest.check_lossy()?;
         Ok(manifest)
+    }
+
+    /// Checks that the lossy tensors are tensors, in their order, each once.
+    pub(crate) fn check_lossy(&self) -> Result<()> {
+        let mut tensors = self.tensors.iter();
+        for lossy in &self.lossy {
+            if !tensors.any(|tensor| tensor.name == lossy.tensor) {
+                let why = "lossy names what is no tensor, or not in the order of the tensors";
+                return Err(malformed(why).in_tensor(&lossy.tensor));
+            }
+            if lossy.recipe.is_empty() {
+                return Err(malformed("lossy without a recipe").in_tensor(&lossy.tensor));
+            }
+        }
+        Ok(())
     }
 
     /// The manifest as JSON. The same manifest always gives the same bytes.

@@ -9,7 +9,7 @@ use crate::header::{HEADER_LEN, Header};
 use crate::index::Index;
 use crate::layout::run_alignment;
 use crate::limits::{MAX_BLOCK_LEN, MAX_RUN, MAX_RUN_LEN};
-use crate::manifest::{Manifest, Source, Tensor};
+use crate::manifest::{Lossy, Manifest, Source, Tensor};
 use crate::parser::Item;
 use crate::trailer::Trailer;
 use crate::view::{self, View};
@@ -154,6 +154,7 @@ pub struct Writer<W> {
     announced: VecDeque<BlockHeader>,
     table: Vec<BlockRecord>,
     views: Vec<View>,
+    lossy: Vec<Lossy>,
     buffer: Vec<u8>,
 }
 
@@ -189,6 +190,7 @@ impl<W: Write> Writer<W> {
             announced: VecDeque::new(),
             table: Vec::new(),
             views: Vec::new(),
+            lossy: Vec::new(),
             buffer: Vec::new(),
         };
         writer.skip_finished_segments();
@@ -523,6 +525,17 @@ impl<W: Write> Writer<W> {
         self.views = views;
     }
 
+    /// Says in the manifest what was done to a tensor. To be called in the order of the tensors.
+    pub fn lossy(&mut self, lossy: Lossy) {
+        self.lossy.push(lossy);
+    }
+
+    /// What has been said to be done to tensors.
+    #[must_use]
+    pub fn lossy_tensors(&self) -> &[Lossy] {
+        &self.lossy
+    }
+
     /// Writes manifest, block table and trailer, flushes, and returns the sink.
     ///
     /// # Errors
@@ -540,9 +553,11 @@ impl<W: Write> Writer<W> {
             })
             .collect();
         let views = std::mem::take(&mut self.views);
+        let lossy = std::mem::take(&mut self.lossy);
         let limits = Limits::default();
         view::check(&views, &limits).map_err(refused)?;
-        let manifest = Manifest { generator: generator.to_owned(), source, metadata, tensors, views };
+        let manifest = Manifest { generator: generator.to_owned(), source, metadata, tensors, views, lossy };
+        manifest.check_lossy().map_err(refused)?;
         let json = manifest.to_json();
         if json.len() > limits.manifest_len as usize {
             return Err(Error::limit("the manifest's length", json.len() as u64, limits.manifest_len.into()));

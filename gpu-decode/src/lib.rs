@@ -14,6 +14,7 @@
 mod batch;
 mod bench;
 mod block;
+mod context;
 mod decoder;
 mod device;
 mod job;
@@ -26,6 +27,7 @@ mod resident;
 mod verify;
 
 pub use bench::Measured;
+pub use context::KeepContext;
 pub use decoder::{GpuDecoder, Request, request_len};
 pub use device::Device;
 pub use load::{LoadOptions, LoadReport, Target};

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use cmz_codec::{Code, Error, Result};
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 
+use crate::context::KeepContext;
+
 /// Says what the driver could not do.
 pub(crate) fn failed(what: &str) -> impl FnOnce(DriverError) -> Error + '_ {
     move |error| {
@@ -104,6 +106,7 @@ impl DeviceMemory {
 
 impl Drop for DeviceMemory {
     fn drop(&mut self) {
+        let _kept = KeepContext::of_driver();
         let bound = self.context.bind_to_thread();
         // SAFETY: allocated by `new` and freed once. A failure cannot be reported from here.
         let _ = bound.and_then(|()| unsafe { result::free_sync(self.address) });
@@ -160,6 +163,7 @@ impl PinnedMemory {
 
 impl Drop for PinnedMemory {
     fn drop(&mut self) {
+        let _kept = KeepContext::of_driver();
         let bound = self.context.bind_to_thread();
         // SAFETY: allocated by `new` and freed once. A failure cannot be reported from here.
         let _ = bound.and_then(|()| unsafe { result::free_host(self.start.cast()) });

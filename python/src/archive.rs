@@ -1,25 +1,22 @@
 //! An open `.cmz` file.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use cmz_codec::io::{self, IoMode};
 use cmz_codec::{OpenOptions, Verify};
 use pyo3::prelude::*;
-use pyo3::types::PyByteArray;
 
 use crate::error::{argument, exception};
-
-/// Addresses of decoded tensors are multiples of this, in bytes: what frameworks align to.
-const ALIGNMENT: usize = 64;
+use crate::memory::fill;
 
 /// An open file. It can be read from several threads at once.
 #[pyclass(frozen, module = "cmz._native")]
 pub(crate) struct Archive {
     inner: Arc<cmz_codec::Archive>,
     path: PathBuf,
+    checks_decoded: bool,
 }
 
 /// What a file says of a tensor: element type, shape, bytes when decoded and as stored, data blocks,
@@ -58,7 +55,7 @@ impl Archive {
             cmz_codec::Archive::from_reader(Box::new(bytes), options).map_err(|e| e.in_file(&path))
         });
         let inner = opened.map_err(|e| exception(py, &e))?;
-        Ok(Self { inner: Arc::new(inner), path })
+        Ok(Self { inner: Arc::new(inner), path, checks_decoded: verify == Verify::Full })
     }
 
     /// A file whose bytes are these.
@@ -66,7 +63,7 @@ impl Archive {
     fn from_bytes(py: Python<'_>, data: Vec<u8>) -> PyResult<Self> {
         let opened = py.detach(|| cmz_codec::Archive::from_reader(Box::new(data), OpenOptions::default()));
         let inner = opened.map_err(|e| exception(py, &e))?;
-        Ok(Self { inner: Arc::new(inner), path: PathBuf::new() })
+        Ok(Self { inner: Arc::new(inner), path: PathBuf::new(), checks_decoded: false })
     }
 
     /// Where the file is; empty if it was given as bytes.
@@ -135,29 +132,20 @@ impl Archive {
         ))
     }
 
-    /// Decodes a tensor. Returns memory of its own and the offset in it at which the tensor begins.
-    #[pyo3(signature = (name, threads = 0))]
-    fn read<'py>(&self, py: Python<'py>, name: &str, threads: usize) -> PyResult<(Bound<'py, PyByteArray>, usize)> {
-        let number = self.inner.find(name).map_err(|e| exception(py, &e))?;
-        let len = self.inner.index().tensor_len(number);
+    /// Decodes a tensor into memory of its length in bytes, which nobody else uses meanwhile.
+    #[pyo3(signature = (name, memory, threads = 0))]
+    fn read_into(&self, py: Python<'_>, name: &str, memory: &Bound<'_, PyAny>, threads: usize) -> PyResult<()> {
         let threads = crate::threads(threads);
-        aligned(py, len, |buffer| self.inner.read_into(name, buffer, threads))
+        fill(py, memory, |bytes| self.inner.read_into(name, bytes, threads))
     }
 
-    /// Decodes bytes `start` to `end` of a tensor; only the blocks that hold them are read. Returns
-    /// what `read` does.
-    fn read_range<'py>(
-        &self,
-        py: Python<'py>,
-        name: &str,
-        start: u64,
-        end: u64,
-    ) -> PyResult<(Bound<'py, PyByteArray>, usize)> {
+    /// Decodes the bytes of a tensor from `start` on into memory that nobody else uses meanwhile; only the blocks that hold them
+    /// are read.
+    fn read_range_into(&self, py: Python<'_>, name: &str, start: u64, memory: &Bound<'_, PyAny>) -> PyResult<()> {
         let number = self.inner.find(name).map_err(|e| exception(py, &e))?;
-        let bytes = py.detach(|| self.inner.read_range(number, Range { start, end }));
-        let bytes = bytes.map_err(|e| exception(py, &e))?;
-        aligned(py, bytes.len() as u64, |buffer| {
-            buffer.copy_from_slice(&bytes);
+        fill(py, memory, |bytes| {
+            let range = start..start.saturating_add(bytes.len() as u64);
+            bytes.copy_from_slice(&self.inner.read_range(number, range)?);
             Ok(())
         })
     }
@@ -168,21 +156,14 @@ impl Archive {
     pub(crate) fn shared(&self) -> Arc<cmz_codec::Archive> {
         self.inner.clone()
     }
-}
 
-/// Fills `len` bytes of new memory, without holding the interpreter's lock. The memory is seen by
-/// nobody else meanwhile.
-fn aligned(
-    py: Python<'_>,
-    len: u64,
-    fill: impl FnOnce(&mut [u8]) -> cmz_codec::Result<()> + Send,
-) -> PyResult<(Bound<'_, PyByteArray>, usize)> {
-    let len = usize::try_from(len).map_err(|_| argument(py, format!("{len} bytes"), "more than memory can hold"))?;
-    let mut start = 0;
-    let memory = PyByteArray::new_with(py, len + ALIGNMENT, |bytes| {
-        start = bytes.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
-        let part = &mut bytes[start..start + len];
-        py.detach(|| fill(part)).map_err(|e| exception(py, &e))
-    })?;
-    Ok((memory, start))
+    /// The same, for as long as this is held.
+    pub(crate) fn library(&self) -> &cmz_codec::Archive {
+        &self.inner
+    }
+
+    /// Whether reads verify the checksums of what the file decodes to.
+    pub(crate) fn checks_decoded(&self) -> bool {
+        self.checks_decoded
+    }
 }

@@ -69,6 +69,11 @@ impl State {
         lock(&self.place).number
     }
 
+    /// Becomes true when the work is to be stopped.
+    pub(crate) fn stop(&self) -> &AtomicBool {
+        &self.stop
+    }
+
     /// Waits for the end of the work, a tick at most. Returns whether it has come.
     fn wait(&self) -> bool {
         let ended = lock(&self.ended);

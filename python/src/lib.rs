@@ -1,10 +1,12 @@
-//! The native module of the Python package `cmz`: files and conversions. The interpreter runs
-//! other threads while they work.
+//! The native module of the Python package `cmz`: files, conversions, and decoders of CUDA devices.
+//! The interpreter runs other threads while they work.
 
 mod archive;
 mod convert;
 mod error;
+mod gpu;
 mod job;
+mod memory;
 mod save;
 
 use pyo3::prelude::*;
@@ -13,6 +15,8 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<archive::Archive>()?;
+    module.add_class::<gpu::Gpu>()?;
+    module.add_class::<gpu::Plan>()?;
     module.add_function(wrap_pyfunction!(convert::files_of, module)?)?;
     module.add_function(wrap_pyfunction!(convert::weight_map, module)?)?;
     module.add_function(wrap_pyfunction!(convert::compress, module)?)?;

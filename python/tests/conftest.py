@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import devices
 import numpy as np
 import pytest
 
@@ -41,3 +42,27 @@ def safetensors_file(path, arrays, metadata=None):
 def source(tmp_path, weights):
     """The arrays as a safetensors file."""
     return safetensors_file(tmp_path / "model.safetensors", weights, {"format": "np"})
+
+
+@pytest.fixture(scope="session")
+def found():
+    found = devices.find()
+    if isinstance(found, str):
+        pytest.skip(found)
+    return found
+
+
+@pytest.fixture
+def device(found, monkeypatch):
+    """A CUDA device, a real one or the emulator."""
+    found.install(monkeypatch)
+    yield found
+    found.restore()
+
+
+@pytest.fixture
+def emulator(device):
+    """The emulator, for what cannot be seen on a real device."""
+    if not isinstance(device, devices.Emulator):
+        pytest.skip("there is a GPU: this needs the emulator")
+    return device

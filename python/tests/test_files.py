@@ -126,8 +126,9 @@ def test_every_good_golden_file():
         archive = cmz._native.Archive(str(GOLDEN / f"{name}.cmz"), bases=bases)
         digest = hashlib.sha256()
         for tensor in archive.names:
-            memory, start = archive.read(tensor)
-            digest.update(memory[start : start + archive.info(tensor)[2]])
+            memory = bytearray(archive.info(tensor)[2])
+            archive.read_into(tensor, memory)
+            digest.update(memory)
         assert digest.hexdigest() == expected, name
 
 
@@ -152,12 +153,9 @@ def test_wrong_requests(file, tmp_path):
     with cmz.safe_open(file, "np") as f, pytest.raises(KeyError) as caught:
         f.get_tensor("no")
     assert caught.value.tensor == "no" and isinstance(caught.value, cmz.CmzError)
-    for options in ({"framework": "tensor"}, {"io": "x"}, {"verify": "x"}):
+    for options in ({"framework": "tensor"}, {"io": "x"}, {"verify": "x"}, {"device": "cuda:0"}):
         with pytest.raises(cmz.InvalidArgumentError):
             cmz.safe_open(file, **{"framework": "np"} | options)
-    with pytest.raises(cmz.FailedError) as caught:
-        cmz.safe_open(file, "np", device="cuda:0")
-    assert caught.value.code == "CMZ1004"
     assert cmz.safe_open(file, "np", device="auto").keys()
 
 

@@ -28,7 +28,7 @@ def minilm(tmp_path_factory):
 
 def embed(model, folder):
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    tokens = tokenizer(SENTENCES, padding=True, return_tensors="pt")
+    tokens = tokenizer(SENTENCES, padding=True, return_tensors="pt").to(model.device)
     with torch.inference_mode():
         hidden = model(**tokens).last_hidden_state
     mask = tokens["attention_mask"][..., None]
@@ -49,6 +49,15 @@ def test_embeddings_of_a_real_model(minilm):
     dense_len = dense.cmz_report().dense_len
     assert report.dense_len + report.decoded_len == pytest.approx(dense_len, rel=0.001)
     assert str(report).startswith("resident compressed: 37/37 linears, ")
+
+
+def test_embeddings_of_a_real_model_on_a_device(device, minilm):
+    device.run_at_once()
+    folder, compressed = minilm
+    expected = embed(transformers.AutoModel.from_pretrained(folder).to(cmz._gpu.torch_device(0)), folder)
+    for residency in ("dense", "compressed"):
+        model = cmz.transformers.from_pretrained(compressed, residency=residency, device="cuda")
+        assert torch.equal(embed(model, folder), expected)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["head of its own", "tied head"])
@@ -99,6 +108,37 @@ def test_logits_of_a_sharded_model(llama, residency):
     assert all(torch.equal(state[name], expected_state[name]) for name in state)
 
 
+@pytest.mark.parametrize("residency", ["dense", "compressed"])
+def test_logits_on_a_device(device, llama, residency):
+    device.run_at_once()
+    plain, compressed = llama
+    expected = transformers.LlamaForCausalLM.from_pretrained(plain, dtype="auto").to(cmz._gpu.torch_device(0))
+    model = cmz.transformers.from_pretrained(compressed, residency=residency, device="cuda")
+    ids = IDS.to(expected.device)
+    with torch.inference_mode():
+        for _ in range(2):
+            assert torch.equal(model(ids).logits, expected(ids).logits)
+    assert {tensor.device for tensor in [*model.parameters(), *model.buffers()]} == {expected.device}
+    tied = model.config.tie_word_embeddings
+    report = model.cmz_report()
+    assert report.compressed_linears == (0 if residency == "dense" else 21 if tied else 22)
+    if residency == "compressed":
+        assert 0 < report.compressed_len < report.decoded_len
+        state, expected_state = model.state_dict(), expected.state_dict()
+        assert all(torch.equal(state[name], expected_state[name]) for name in expected_state)
+
+
+def test_a_layer_of_a_device_compiles(device, llama):
+    device.run_at_once()
+    model = cmz.transformers.from_pretrained(llama[1], residency="compressed", device="cuda")
+    layer = next(module for module in model.modules() if isinstance(module, CompressedLinear))
+    arguments = (layer.stored.number, layer.stored.shape, torch.bfloat16, cmz._gpu.torch_device(0))
+    torch.library.opcheck(torch.ops.cmz.decode.default, arguments)
+    x = torch.randn(3, layer.in_features, dtype=torch.bfloat16, device=cmz._gpu.torch_device(0))
+    compiled = torch.compile(layer, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(x), layer(x))
+
+
 def test_saved_and_loaded_again(llama, tmp_path):
     plain, compressed = llama
     cmz.decompress(compressed, tmp_path / "back")
@@ -116,6 +156,24 @@ def test_the_body_of_a_model_with_a_head(llama):
         model = cmz.transformers.from_pretrained(compressed, residency=residency, model_class=transformers.LlamaModel)
         assert torch.equal(model(IDS).last_hidden_state, expected(IDS).last_hidden_state)
     assert model.cmz_report().compressed_linears == 21
+
+
+def test_a_repository_of_the_hub(llama, monkeypatch):
+    """Weights in other formats are not fetched; what is no repository's name is a path."""
+    plain, compressed = llama
+    asked = []
+
+    def fetch(name, **options):
+        asked.append((name, options["revision"], "*.safetensors" in options["ignore_patterns"]))
+        return str(compressed)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    model = cmz.transformers.from_pretrained("org/model-cmz", revision="v1")
+    assert asked == [("org/model-cmz", "v1", True)]
+    assert torch.equal(logits(model), logits(transformers.LlamaForCausalLM.from_pretrained(plain, dtype="auto")))
+    with pytest.raises(OSError):
+        cmz.transformers.from_pretrained("no/such/folder")
+    assert len(asked) == 1
 
 
 def test_another_type_than_the_file_has(llama):
@@ -145,7 +203,8 @@ def test_a_decoding_layer_compiles(llama):
     _, compressed = llama
     model = cmz.transformers.from_pretrained(compressed, residency="compressed")
     layer = next(module for module in model.modules() if isinstance(module, CompressedLinear))
-    torch.library.opcheck(torch.ops.cmz.decode.default, (layer.stored.number, layer.stored.slice.get_shape(), torch.bfloat16))
+    arguments = (layer.stored.number, layer.stored.shape, torch.bfloat16, torch.device("cpu"))
+    torch.library.opcheck(torch.ops.cmz.decode.default, arguments)
     x = torch.randn(3, layer.in_features, dtype=torch.bfloat16)
     compiled = torch.compile(layer, backend="eager", fullgraph=True)
     assert torch.equal(compiled(x), layer(x))
@@ -156,7 +215,7 @@ def test_wrong_requests(llama):
     with pytest.raises(cmz.InvalidArgumentError):
         cmz.transformers.from_pretrained(compressed, residency="none")
     with pytest.raises(cmz.FailedError):
-        cmz.transformers.from_pretrained(compressed, device="cuda")
+        cmz.transformers.from_pretrained(compressed, device="mps")
 
 
 @pytest.mark.parametrize("dtype", ["auto", torch.float32])
@@ -179,6 +238,24 @@ def test_the_envelope_of_a_real_model(minilm, tmp_path):
     assert size < 0.84 * (folder / "model.safetensors").stat().st_size
     expected = embed(transformers.AutoModel.from_pretrained(folder), folder)
     assert torch.equal(embed(transformers.AutoModel.from_pretrained(tmp_path / "envelope"), folder), expected)
+
+
+@pytest.mark.parametrize("imports", ["import cmz, transformers", "import transformers.quantizers, cmz"])
+def test_the_envelope_needs_import_cmz_alone(minilm, tmp_path, imports):
+    folder, _ = minilm
+    cmz.transformers.export_envelope(folder, tmp_path / "envelope")
+    script = f"""
+{imports}
+import inspect, sys
+assert "cmz.transformers" not in sys.modules
+model = transformers.AutoModel.from_pretrained(sys.argv[1])
+print(type(model).__name__, model.pooler.dense.weight.double().sum().item(), len(inspect.getsource(transformers.quantizers)) > 100)
+"""
+    command = [sys.executable, "-W", "error::UserWarning", "-c", script, tmp_path / "envelope"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    expected = transformers.AutoModel.from_pretrained(folder)
+    assert done.stdout.split() == ["BertModel", str(expected.pooler.dense.weight.double().sum().item()), "True"]
 
 
 def test_the_envelope_without_this_package_is_refused(llama, tmp_path):

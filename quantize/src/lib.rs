@@ -4,8 +4,8 @@
 //! this crate.
 
 mod matrix;
+pub mod plan;
+pub mod recipe;
 pub mod solver;
-mod ternary;
 
 pub use matrix::Matrix;
-pub use ternary::{DAMPING, ternary, ternary_parts};

@@ -99,5 +99,6 @@ pub fn options(threads: usize) -> CompressOptions {
         verify: true,
         io: IoMode::Auto,
         bases: Vec::new(),
+        quantizer: None,
     }
 }

@@ -1,7 +1,7 @@
 //! The bodies of the fuzz targets: no input may make any of them panic. They are here so
 //! that they also run as an ordinary test, without a fuzzer.
 
-use cmz_codec::encoding::{Array, Element};
+use cmz_codec::encoding::{Array, Element, Encoding};
 use cmz_codec::registry::{ENCODINGS, STREAMS};
 use cmz_codec::safetensors::Header;
 use cmz_codec::stream::{Level, StreamCodec, Width};
@@ -151,8 +151,9 @@ pub fn encodings(data: &[u8]) {
     }
     let encoding = entry.variants[usize::from(*variant) % entry.variants.len()];
     let element = Element::Dtype(Dtype::ALL[usize::from(*dtype) % Dtype::ALL.len()]);
-    let array = Array::vector(element, rest.len());
+    let array = Array::new(element, rest.len(), usize::from(*variant));
     let Some(components) = encoding.components(array) else { return };
+    join_anything(encoding, array, rest);
     let mut parts: Vec<Vec<u8>> = components.iter().map(|component| vec![0xA5; component.array.byte_len]).collect();
     encoding.split(array, rest, &mut parts.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
     let slices: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
@@ -161,6 +162,26 @@ pub fn encodings(data: &[u8]) {
     encoding.join(array, &slices, &mut again).expect("sound components");
     assert!(joined == again, "{encoding:?}, {element:?}: not all is written");
     assert!(!encoding.is_exact() || joined == rest, "{encoding:?}, {element:?}: not what was taken apart");
+}
+
+/// Puts an array together from components that hold the input again and again, unless they are refused.
+fn join_anything(encoding: &dyn Encoding, array: Array, data: &[u8]) {
+    let mut parts: Vec<Vec<u8>> = Vec::new();
+    for number in 0..encoding.components(array).map_or(0, |components| components.len()) {
+        let before: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+        let Ok(component) = encoding.component_array(array, number, &before) else { return };
+        let mask = match component.element {
+            Element::Symbol(width) if width.bits() < 8 => u8::MAX >> (8 - width.bits()),
+            _ => u8::MAX,
+        };
+        parts.push(data.iter().skip(number).cycle().take(component.byte_len).map(|byte| byte & mask).collect());
+        // There is nothing to repeat.
+        parts[number].resize(component.byte_len, 0);
+    }
+    let slices: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+    let (mut joined, mut again) = (vec![0xAA; data.len()], vec![0x55; data.len()]);
+    let results = [encoding.join(array, &slices, &mut joined), encoding.join(array, &slices, &mut again)];
+    assert!(results[0] == results[1] && (results[0].is_err() || joined == again), "{encoding:?}: not all is written");
 }
 
 /// Parses the input as a safetensors file and, if it is one, converts it there and back.

@@ -262,14 +262,16 @@ fn header_of(block: &EncodedBlock) -> BlockHeader {
 /// The slow, obvious way to decode a block: every stream on its own by the naive decoder,
 /// then joined.
 fn decode_naively(encoding: &dyn Encoding, array: Array, header: &BlockHeader, payload: &[u8]) -> Option<Vec<u8>> {
-    let components = encoding.components(array)?;
     let streams = header.split(payload).ok()?;
-    let mut split = parts(&components);
-    for (((component, part), entry), bytes) in components.iter().zip(&mut split).zip(header.streams.iter()).zip(streams)
-    {
+    let mut split: Vec<Vec<u8>> = Vec::new();
+    for (number, (entry, bytes)) in header.streams.iter().zip(streams).enumerate() {
+        let before: Vec<&[u8]> = split.iter().map(Vec::as_slice).collect();
+        let component = encoding.component_array(array, number, &before).ok()?;
         // What is no symbols is `plain`: bytes.
-        let width = if let Element::Symbol(width) = component.array.element { width } else { Width::BYTE };
-        stream_by_id(entry.codec)?.decode_naive(bytes, width, part).ok()?;
+        let width = if let Element::Symbol(width) = component.element { width } else { Width::BYTE };
+        let mut part = vec![0xCC; component.byte_len];
+        stream_by_id(entry.codec)?.decode_naive(bytes, width, &mut part).ok()?;
+        split.push(part);
     }
     let mut data = vec![0; array.byte_len];
     encoding.join(array, &split.iter().map(Vec::as_slice).collect::<Vec<_>>(), &mut data).ok()?;
@@ -289,6 +291,9 @@ fn blocks_decode_as_the_naive_way_does() {
                 for len in [0, 24, 4096 + 48, 20_160] {
                     let data = if len % 48 == 0 { skewed(rng.bits(), len) } else { bf16_weights(rng.bits(), len / 2) };
                     let array = Array::new(element, len, 24);
+                    if encoding.components(array).is_none() {
+                        continue;
+                    }
                     let block = stored.encode_block(array, &data, Level::Fast, &mut scratch);
                     let header = header_of(&block);
                     let mut rounded = vec![0xAA; len];

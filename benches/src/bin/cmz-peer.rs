@@ -176,7 +176,15 @@ impl Coded {
         compress(
             path,
             &target,
-            &CompressOptions { encode, threads: 2, replace: true, verify: true, io: IoMode::Auto, bases: Vec::new() },
+            &CompressOptions {
+                encode,
+                threads: 2,
+                replace: true,
+                verify: true,
+                io: IoMode::Auto,
+                bases: Vec::new(),
+                quantizer: None,
+            },
             &(),
         )?;
         let file = Arc::new(std::fs::read(&target)?);

@@ -1,22 +1,26 @@
 //! `cmz compress`.
 
+use std::sync::Arc;
+
 use cmz_codec::checkpoint::{self, Done, Plan};
 use cmz_codec::choose::EncodeOptions;
-use cmz_codec::convert::{self, CompressOptions, Compressed, VerifyDepth, VerifyOptions};
+use cmz_codec::convert::{self, CompressOptions, Compressed, Quantize, VerifyDepth, VerifyOptions};
 use cmz_codec::{Archive, Code, Error, Result, registry};
+use cmz_quantize::plan::Plan as Quantizer;
 use serde_json::{Value, json};
 
 use super::{Stamp, plans, remove};
 use crate::args::{Compress, LevelArg};
 use crate::context::Context;
+use crate::lossy;
 use crate::report::Report;
 use crate::text::{count, path, ratio, size};
 
 pub(crate) fn run(args: &Compress, context: &Context) -> Report {
-    options(args, context).and_then(|options| compress(args, &options, context)).into()
+    compress(args, context).into()
 }
 
-fn options(args: &Compress, context: &Context) -> Result<CompressOptions> {
+fn options(args: &Compress, quantizer: Option<Arc<Quantizer>>, context: &Context) -> Result<CompressOptions> {
     let encode = encode_options(args.level, args.codec.as_deref())?;
     let bases = context.open_options(&args.base)?.bases;
     Ok(CompressOptions {
@@ -26,6 +30,7 @@ fn options(args: &Compress, context: &Context) -> Result<CompressOptions> {
         replace: args.force,
         verify: !args.no_verify,
         bases,
+        quantizer: quantizer.map(|quantizer| quantizer as Arc<dyn Quantize>),
     })
 }
 
@@ -41,11 +46,16 @@ pub(super) fn encode_options(level: LevelArg, codec: Option<&str>) -> Result<Enc
     Ok(EncodeOptions { level: level.into(), codec })
 }
 
-fn compress(args: &Compress, options: &CompressOptions, context: &Context) -> Result<Report> {
+fn compress(args: &Compress, context: &Context) -> Result<Report> {
+    lossy::check_removal(&args.rounding, args.rm)?;
+    let quantizer = lossy::plan(&args.rounding)?;
+    let options = &options(args, quantizer.clone(), context)?;
     let plan_one = |source: &_, target: Option<&_>| checkpoint::plan_compress(source, target, !args.no_aux);
     let plans = plans(&args.inputs, args.output.as_deref(), plan_one, context)?;
     let mut report = Report::default();
     let mut files = Vec::new();
+    let jobs: Vec<_> = plans.iter().flat_map(|plan| plan.jobs.iter().cloned()).collect();
+    quantizer.map_or(Ok(()), |quantizer| lossy::check(&quantizer, &args.rounding, &jobs, context))?;
     for plan in &plans {
         match compress_plan(plan, args, options, context) {
             Ok(done) => {
@@ -139,11 +149,15 @@ fn line(name: &str, done: &[&Done<Compressed>], options: &CompressOptions) -> St
         _ if options.verify => "verified: every bit",
         _ => "not verified",
     };
+    let how = match lossy::summary(done.iter().flat_map(|done| &done.result.lossy)) {
+        Some(rounded) => format!("{rounded}; {how}{}", if options.verify { " of what is stored" } else { "" }),
+        None => how.to_owned(),
+    };
     format!("{name}  {what}  {} -> {} ({:.3}x{bpw})  {how}\n", size(from), size(to), ratio(to, from))
 }
 
 pub(super) fn file_json(done: &Done<Compressed>, options: &CompressOptions) -> Value {
-    let Compressed { source_len, sha256, len, tensors, resumed_blocks } = &done.result;
+    let Compressed { source_len, sha256, len, tensors, resumed_blocks, lossy } = &done.result;
     json!({
         "source": done.job.source.to_string_lossy(),
         "target": done.job.target.to_string_lossy(),
@@ -153,6 +167,7 @@ pub(super) fn file_json(done: &Done<Compressed>, options: &CompressOptions) -> V
         "ratio": ratio(*len, *source_len),
         "bits_per_weight": bits_per_weight(done),
         "tensors": tensors,
+        "lossy": lossy.iter().map(lossy::json).collect::<Vec<_>>(),
         "resumed_blocks": resumed_blocks,
         "kept": done.kept,
         "verified": options.verify && !done.kept,

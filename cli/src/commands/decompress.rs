@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{Stamp, plans, remove};
 use crate::args::Decompress;
 use crate::context::Context;
+use crate::lossy;
 use crate::report::Report;
 use crate::text::{path, size};
 
@@ -55,7 +56,11 @@ fn decompress_plan(
 }
 
 fn line(done: &Done<Decompressed>) -> String {
-    let how = if done.kept { "up to date" } else { "identical to the source" };
+    let how = match lossy::summary(&lossy::of(&done.job.source)) {
+        _ if done.kept => "up to date".to_owned(),
+        Some(rounded) => format!("what the file holds: {rounded}"),
+        None => "identical to the source".to_owned(),
+    };
     format!("{}  {}  sha256 {}  {how}\n", path(&done.job.target), size(done.result.len), done.result.sha256)
 }
 
@@ -66,5 +71,6 @@ fn file_json(done: &Done<Decompressed>) -> Value {
         "len": done.result.len,
         "sha256": done.result.sha256,
         "kept": done.kept,
+        "lossy": lossy::of(&done.job.source).iter().map(lossy::json).collect::<Vec<_>>(),
     })
 }

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use cmz_codec::checkpoint;
-use cmz_codec::convert::CompressOptions;
+use cmz_codec::checkpoint::{self, Done, Job, Plan};
+use cmz_codec::convert::{self, CompressOptions};
 use cmz_codec::import::dfloat11::Checkpoint;
 use cmz_codec::{Code, Error, Result};
 use serde_json::Value;
 
 use super::compress::{encode_options, file_json, note_earlier, summary};
-use crate::args::{Import, ImportDfloat11, ImportKind, ImportQuantized, LevelArg};
+use crate::args::{Import, ImportDfloat11, ImportKind, ImportQuantized, ImportTorch, LevelArg};
 use crate::context::Context;
 use crate::report::Report;
 use crate::text::count;
@@ -17,6 +17,7 @@ use crate::text::count;
 pub(crate) fn run(args: &Import, context: &Context) -> Report {
     let (method, args) = match &args.kind {
         ImportKind::Dfloat11(args) => return dfloat11(args, context).into(),
+        ImportKind::Torch(args) => return torch(args, context).into(),
         ImportKind::Auto(args) => (None, args),
         ImportKind::Awq(args) => (Some("awq"), args),
         ImportKind::Bitsandbytes(args) => (Some("bitsandbytes"), args),
@@ -39,7 +40,7 @@ fn options(
 ) -> Result<CompressOptions> {
     let encode = encode_options(level, codec)?;
     let (threads, io) = (context.threads, context.open.io);
-    Ok(CompressOptions { encode, threads, io, replace, verify, bases: Vec::new() })
+    Ok(CompressOptions { encode, threads, io, replace, verify, bases: Vec::new(), quantizer: None })
 }
 
 fn quantized(method: Option<&str>, args: &ImportQuantized, context: &Context) -> Result<Report> {
@@ -57,6 +58,18 @@ fn quantized(method: Option<&str>, args: &ImportQuantized, context: &Context) ->
         json
     };
     report.json.insert("files".to_owned(), done.iter().zip(&plan.views).map(file).collect());
+    Ok(report)
+}
+
+fn torch(args: &ImportTorch, context: &Context) -> Result<Report> {
+    let options = options(args.level, args.codec.as_deref(), args.force, !args.no_verify, context)?;
+    let job = Job { source: args.input.clone(), target: args.output.clone() };
+    context.progress.file(&job.source, 0, 1);
+    let result = convert::compress_torch(&job.source, &job.target, &options, &context.progress)?;
+    let done = Done { job, result, kept: false };
+    let text = summary(&Plan::default(), std::slice::from_ref(&done), &options);
+    let mut report = Report { text, ..Report::default() };
+    report.json.insert("files".to_owned(), vec![file_json(&done, &options)].into());
     Ok(report)
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::args::Verify;
 use crate::context::Context;
+use crate::lossy;
 use crate::report::Report;
 use crate::text::{count, path};
 
@@ -85,6 +86,7 @@ fn verify_file(
     let depth = if args.quick { VerifyDepth::Stored } else { VerifyDepth::Decoded };
     let options = VerifyOptions { depth, threads: context.threads, io: open.io, bases: open.bases.clone() };
     let verified = convert::verify(file, &options, &context.progress)?;
+    let lossy = lossy::of(file);
     let mut json = json!({
         "file": file.to_string_lossy(),
         "ok": verified.damage.is_empty() && verified.unsupported.is_empty(),
@@ -95,6 +97,7 @@ fn verify_file(
         "dependants": verified.dependants,
         "unsupported_tensors": verified.unsupported.len(),
         "source_sha256": verified.sha256,
+        "lossy_tensors": lossy.len(),
     });
     let whole = verified.damage.is_empty() && verified.unsupported.is_empty();
     if !verified.damage.is_empty() {
@@ -118,6 +121,9 @@ fn verify_file(
         None if args.quick => "stored bytes good, not decoded".to_owned(),
         None => "every block good".to_owned(),
     };
+    if let Some(rounded) = lossy::summary(&lossy) {
+        how = format!("{how}  not the original: {rounded}");
+    }
     if let Some(against) = &args.against {
         let original = original_of(file, against, in_folder)?;
         compare(&Archive::open_with(file, open.clone())?, &original, context)?;
@@ -193,6 +199,12 @@ fn compare(archive: &Archive, original: &Path, context: &Context) -> Result<()> 
 /// The files differ from this byte on.
 fn different(archive: &Archive, original: &Path, offset: u64) -> Error {
     let error = Error::new(Code::Different, "the .cmz file was not made from this file: they differ from this byte on");
+    let error = match lossy::summary(&archive.index().manifest().lossy) {
+        Some(rounded) => {
+            error.with_help(format!("it is not to be the same: {rounded}; `cmz inspect --tensors` lists them"))
+        }
+        None => error,
+    };
     let holder = archive.content_blocks().find(|block| block.range.contains(&offset)).and_then(|block| block.tensor());
     match holder {
         Some(tensor) => error.in_tensor(&archive.tensors()[tensor].name),

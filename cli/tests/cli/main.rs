@@ -10,5 +10,7 @@ mod folder;
 mod gpu;
 mod import;
 mod interrupt;
+mod lossy;
+mod quantized;
 mod show;
 mod usage;

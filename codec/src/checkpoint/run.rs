@@ -154,13 +154,18 @@ fn made_from(
         return Ok(None);
     }
     progress.begin(Phase::Hashing, source.byte_len());
-    let sha256 = sha256_of(source, progress)?;
-    Ok((sha256 == recorded.sha256).then(|| Compressed {
+    // A file with rounded tensors does not decode to its source.
+    let same = match options.quantizer {
+        Some(_) => convert::is_made_from(&archive, source, target, options, progress)?,
+        None => sha256_of(source, progress)? == recorded.sha256,
+    };
+    Ok(same.then(|| Compressed {
         source_len: recorded.len,
-        sha256,
+        sha256: recorded.sha256.clone(),
         len: archive.index().file_len(),
         tensors: archive.tensors().len(),
         resumed_blocks: 0,
+        lossy: archive.index().manifest().lossy.clone(),
     }))
 }
 

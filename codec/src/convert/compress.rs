@@ -1,26 +1,25 @@
 //! safetensors to `.cmz`.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::BufWriter;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
-use cmz_format::{
-    BlockKind, Code, EncodedBlock, Error, Header as CmzHeader, Item, Limits, Plan, PlannedSegment, Result, Source,
-    VERSION, View, Writer, crc32,
-};
+use cmz_format::{Code, Error, Header as CmzHeader, Lossy, Plan, PlannedSegment, Result, Source, VERSION, View};
+use sha2::{Digest, Sha256};
 
-use super::plan::{Job, Work, jobs, source_ranges};
-use super::{CHUNK, GENERATOR, Phase, Progress, Silent, Target, advance, parse_items, sha256_of};
+use super::blocks::Conversion;
+use super::{CHUNK, GENERATOR, LossyTensor, Phase, Progress, Quantize, Silent, Target, advance, hex, with_sha256};
+use crate::archive::ContentBlock;
 use crate::choose::{Choice, Counterpart, EncodeOptions, MIN_REFERENCE, choose};
 use crate::encoding::reference::{Operation, Reference};
-use crate::io::{self, IoMode, PlainFile, ReadAt};
+use crate::import::torch;
+use crate::io::{self, IoMode, ReadAt};
 use crate::safetensors::{Entry, Header};
 use crate::tensor::StoredTensor;
-use crate::{Archive, OpenOptions, Scratch, lock, pipeline};
+use crate::{Archive, OpenOptions, Scratch, pipeline};
 
 /// How a file is compressed.
 #[derive(Clone, Debug)]
@@ -40,6 +39,8 @@ pub struct CompressOptions {
     /// of the same name, element type and shape, the first among equals. It will be needed to
     /// decode the result.
     pub bases: Vec<Arc<Archive>>,
+    /// Rounds tensors. Without it, every tensor is stored exactly.
+    pub quantizer: Option<Arc<dyn Quantize>>,
 }
 
 /// What a conversion did.
@@ -47,7 +48,7 @@ pub struct CompressOptions {
 pub struct Compressed {
     /// Length of the source, in bytes.
     pub source_len: u64,
-    /// SHA-256 of the source.
+    /// SHA-256 of what the file decodes to: the source, unless tensors were rounded.
     pub sha256: String,
     /// Length of the `.cmz` file, in bytes.
     pub len: u64,
@@ -55,11 +56,14 @@ pub struct Compressed {
     pub tensors: usize,
     /// Blocks taken over from an interrupted conversion.
     pub resumed_blocks: usize,
+    /// The tensors that were rounded.
+    pub lossy: Vec<Lossy>,
 }
 
 /// Compresses a safetensors file. An interrupted conversion of the same file with the same
 /// options goes on where it stopped. The target appears when it is complete and, unless
-/// the options say otherwise, has been decoded and found equal to the source.
+/// the options say otherwise, has been decoded and found equal to the source, or to what its
+/// tensors were rounded to.
 ///
 /// # Errors
 /// [`Code::NotWeights`], [`Code::BadSource`] or [`Code::Truncated`] about the source,
@@ -89,6 +93,23 @@ pub fn compress_with_views(
     compress_named(&*source, |e| e.in_file(source_path), target_path, views, options, progress)
 }
 
+/// Compresses a file of `torch.save`, whose tensors [`torch::read_header`] finds, as [`compress`] does a safetensors file.
+///
+/// # Errors
+/// As [`compress`] and [`torch::read_header`].
+pub fn compress_torch(
+    source_path: &Path,
+    target_path: &Path,
+    options: &CompressOptions,
+    progress: &dyn Progress,
+) -> Result<Compressed> {
+    let source = io::open(source_path, options.io.for_one_pass())?;
+    let in_source = |e: Error| e.in_file(source_path);
+    let header = torch::read_header(&*source).map_err(in_source)?;
+    let contents = Contents { kind: "torch", header, views: &[] };
+    compress_contents(&*source, contents, in_source, target_path, options, progress)
+}
+
 /// Compresses a safetensors file that need not lie on a disk: `source` is read several times,
 /// at any offset and from several threads, and must give the same bytes each time.
 ///
@@ -113,31 +134,189 @@ fn compress_named(
     progress: &dyn Progress,
 ) -> Result<Compressed> {
     let header = Header::read(source).map_err(in_source)?;
-    let base = best_base(&options.bases, &header);
-    base.map_or(Ok(()), |base| check_base(base, target_path))?;
-    let plan = plan(source, &header, base, options, progress).map_err(in_source)?;
-    let cmz_header = CmzHeader { optional_features: 0, fingerprint: fingerprint(source, &header, &plan, options)? };
-    let mut target = Target::open(target_path, options.replace)?;
-    let mut writer = open_writer(&mut target, &cmz_header, &plan, source, options.replace)?;
-    let (resumed_blocks, _) = writer.blocks_written();
+    let contents = Contents { kind: "safetensors", header, views };
+    compress_contents(source, contents, in_source, target_path, options, progress)
+}
 
+/// What is known of a source.
+struct Contents<'a> {
+    kind: &'a str,
+    /// Where its tensors are.
+    header: Header,
+    views: &'a [View],
+}
+
+fn compress_contents(
+    source: &dyn ReadAt,
+    Contents { kind, header, views }: Contents<'_>,
+    in_source: impl Fn(Error) -> Error + Copy,
+    target_path: &Path,
+    options: &CompressOptions,
+    progress: &dyn Progress,
+) -> Result<Compressed> {
+    let layout = Layout::of(source, header, target_path, options, progress).map_err(in_source)?;
+    let cmz_header = layout.cmz_header(source, options)?;
+    let mut target = Target::open(target_path, options.replace)?;
     progress.begin(Phase::Compressing, source.byte_len());
-    let sha256 = thread::scope(|scope| {
-        let digest = scope.spawn(|| sha256_of(source, &Silent(progress)));
-        write_blocks(source, base, &plan, &mut writer, target.partial(), options, progress)?;
-        digest.join().map_err(|_| Error::new(Code::Io, "the hashing thread failed"))?
+    let conversion = Conversion { source, layout: &layout, stored: &layout.stored()?, options, progress };
+    let (mut writer, resumed_blocks, sha256) = thread::scope(|scope| {
+        let (rounded, to_hash) = mpsc::sync_channel(ROUNDED_AHEAD);
+        let digest = scope.spawn(|| sha256_of_result(source, &layout, to_hash, &Silent(progress)));
+        let mut writer = conversion.open_writer(&mut target, &cmz_header, &rounded)?;
+        let (resumed_blocks, _) = writer.blocks_written();
+        conversion.write_blocks(&mut writer, target.partial(), &rounded)?;
+        drop(rounded);
+        let sha256 = digest.join().map_err(|_| Error::new(Code::Io, "the hashing thread failed"))??;
+        Ok((writer, resumed_blocks, sha256))
     })
     .map_err(in_source)?;
-    let manifest_source = Source { kind: "safetensors".to_owned(), len: source.byte_len(), sha256: sha256.clone() };
-    let tensors = header.tensors.len();
+    let lossy = writer.lossy_tensors().to_vec();
+    let manifest_source = Source { kind: kind.to_owned(), len: source.byte_len(), sha256: sha256.clone() };
+    let Layout { header, .. } = &layout;
+    let metadata = header.metadata.clone();
     writer.set_views(views.to_vec());
-    writer.finish(GENERATOR, Some(manifest_source), header.metadata).map_err(|e| e.in_file(target.partial()))?;
+    writer.finish(GENERATOR, Some(manifest_source), metadata).map_err(|e| e.in_file(target.partial()))?;
     let len = target.file().metadata().map_err(|e| Error::io("cannot get the file's size", e))?.len();
     if options.verify {
-        compare(target.partial(), source, options, progress)?;
+        compare(target.partial(), source, &layout, &sha256, options, progress)?;
     }
     target.commit(options.replace)?;
-    Ok(Compressed { source_len: source.byte_len(), sha256, len, tensors, resumed_blocks })
+    let tensors = header.tensors.len();
+    Ok(Compressed { source_len: source.byte_len(), sha256, len, tensors, resumed_blocks, lossy })
+}
+
+/// Whether a file was made from this source with these options, quantizer included.
+///
+/// # Errors
+/// As [`compress`] about the source.
+pub(crate) fn is_made_from(
+    archive: &Archive,
+    source: &dyn ReadAt,
+    target_path: &Path,
+    options: &CompressOptions,
+    progress: &dyn Progress,
+) -> Result<bool> {
+    let layout = Layout::of(source, Header::read(source)?, target_path, options, progress)?;
+    Ok(archive.index().header().fingerprint == layout.cmz_header(source, options)?.fingerprint)
+}
+
+/// Blocks of rounded bytes that wait to be hashed, at most.
+const ROUNDED_AHEAD: usize = 4;
+
+/// SHA-256 of what the file will decode to: the source's bytes, but those of rounded tensors come
+/// from `rounded`.
+fn sha256_of_result(
+    source: &dyn ReadAt,
+    layout: &Layout<'_>,
+    rounded: Receiver<Vec<u8>>,
+    progress: &dyn Progress,
+) -> Result<String> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; CHUNK];
+    for (range, lossy) in layout.segments() {
+        let mut offset = range.start;
+        while offset < range.end {
+            if lossy.is_some() {
+                let stopped = |_| Error::new(Code::Interrupted, "the conversion has stopped");
+                let bytes = rounded.recv().map_err(stopped)?;
+                hasher.update(&bytes);
+                offset += bytes.len() as u64;
+            } else {
+                let len = (range.end - offset).min(CHUNK as u64) as usize;
+                source.read_at(offset, &mut buffer[..len])?;
+                hasher.update(&buffer[..len]);
+                advance(progress, len as u64)?;
+                offset += len as u64;
+            }
+        }
+    }
+    Ok(hex(&hasher.finalize()))
+}
+
+/// What a file will consist of.
+pub(super) struct Layout<'a> {
+    pub(super) header: Header,
+    pub(super) base: Option<&'a Archive>,
+    pub(super) plan: Plan,
+    /// How each tensor is rounded, if it is.
+    pub(super) lossy: Vec<Option<LossyTensor>>,
+}
+
+impl<'a> Layout<'a> {
+    fn of(
+        source: &dyn ReadAt,
+        header: Header,
+        target_path: &Path,
+        options: &'a CompressOptions,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let base = best_base(&options.bases, &header);
+        base.map_or(Ok(()), |base| check_base(base, target_path))?;
+        let mut lossy = match &options.quantizer {
+            Some(quantizer) => quantizer.plan(source, &header, options.threads, progress)?,
+            None => Vec::new(),
+        };
+        lossy.resize_with(header.tensors.len(), || None);
+        for (lossy, entry) in lossy.iter_mut().zip(&header.tensors) {
+            lossy.take_if(|_| entry.byte_len() == 0);
+            lossy.as_ref().map_or(Ok(()), |lossy| lossy.check(entry))?;
+        }
+        let plan = plan(source, &header, base, &lossy, options, progress)?;
+        Ok(Self { header, base, plan, lossy })
+    }
+
+    /// The pieces of the source, and how those are rounded that are.
+    fn segments(&self) -> impl Iterator<Item = (Range<u64>, Option<&LossyTensor>)> {
+        let mut offset = 0;
+        let mut lossy = self.lossy.iter();
+        self.plan.iter().map(move |segment| {
+            let range = offset..offset + segment.byte_len();
+            offset = range.end;
+            match segment {
+                PlannedSegment::Tensor { .. } => (range, lossy.next().and_then(Option::as_ref)),
+                PlannedSegment::Literal(_) => (range, None),
+            }
+        })
+    }
+
+    pub(super) fn is_lossy(&self) -> bool {
+        self.lossy.iter().any(Option::is_some)
+    }
+
+    fn stored(&self) -> Result<Vec<StoredTensor>> {
+        let tensors = self.plan.iter().filter_map(|segment| match segment {
+            PlannedSegment::Tensor { tensor, .. } => Some(StoredTensor::of_tensor(tensor)),
+            PlannedSegment::Literal(_) => None,
+        });
+        tensors.collect()
+    }
+
+    /// The header of the file, whose fingerprint identifies the conversion: the same source header,
+    /// length, options and program; where tensors are rounded, also the same bytes and inputs.
+    fn cmz_header(&self, source: &dyn ReadAt, options: &CompressOptions) -> Result<CmzHeader> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(GENERATOR.as_bytes());
+        hasher.update(format!("{VERSION:?} {} {:?}", source.byte_len(), options.encode).as_bytes());
+        let mut literal = vec![0; self.header.len as usize];
+        source.read_at(0, &mut literal)?;
+        hasher.update(&literal);
+        for segment in &self.plan {
+            if let PlannedSegment::Tensor { tensor, .. } = segment {
+                hasher.update(&tensor.to_json());
+            }
+        }
+        if self.is_lossy() {
+            for lossy in self.lossy.iter().flatten() {
+                hasher.update(lossy.recipe.as_bytes());
+                hasher.update(&lossy.inputs);
+            }
+            let bytes = digest_of(source, 0..source.byte_len(), &mut Scratch::new())?;
+            hasher.update(bytes.as_bytes());
+        }
+        let mut fingerprint = [0; 16];
+        fingerprint.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        Ok(CmzHeader { optional_features: 0, fingerprint })
+    }
 }
 
 /// The base that shares the most bytes of tensors with the source.
@@ -166,6 +345,7 @@ fn plan(
     source: &dyn ReadAt,
     header: &Header,
     base: Option<&Archive>,
+    lossy: &[Option<LossyTensor>],
     options: &CompressOptions,
     progress: &dyn Progress,
 ) -> Result<Plan> {
@@ -173,8 +353,11 @@ fn plan(
     let mut choices = Vec::with_capacity(header.tensors.len());
     pipeline::ordered(
         options.threads,
-        header.tensors.iter(),
-        |entry, scratch| {
+        header.tensors.iter().zip(lossy),
+        |(entry, lossy), scratch| {
+            if let Some(lossy) = lossy {
+                return Ok(Choice { tensor: lossy.tensor(entry), samples: blake3::hash(&[]) });
+            }
             let read = |offset, buffer: &mut [u8]| source.read_at(entry.range.start + offset, buffer);
             let counterpart = base.and_then(|base| Counterpart::find(base, entry));
             choose(entry, &options.encode, counterpart, scratch, read)
@@ -184,7 +367,7 @@ fn plan(
             advance(progress, 1)
         },
     )?;
-    refer_to_duplicates(source, &header.tensors, &mut choices, options.threads)?;
+    refer_to_duplicates(source, &header.tensors, lossy, &mut choices, options.threads)?;
     let mut plan = Plan::new();
     let mut literal_start = 0;
     for (entry, Choice { tensor, .. }) in header.tensors.iter().zip(choices) {
@@ -197,13 +380,20 @@ fn plan(
 }
 
 /// Makes each tensor that has the same bytes as an earlier one a reference to the first of
-/// them. Only those are read whole whose samples are equal.
-fn refer_to_duplicates(source: &dyn ReadAt, entries: &[Entry], choices: &mut [Choice], threads: usize) -> Result<()> {
+/// them, unless one of them is rounded. Only those are read whole whose samples are equal.
+fn refer_to_duplicates(
+    source: &dyn ReadAt,
+    entries: &[Entry],
+    lossy: &[Option<LossyTensor>],
+    choices: &mut [Choice],
+    threads: usize,
+) -> Result<()> {
     let mut alike: HashMap<_, usize> = HashMap::new();
     let keys: Vec<_> =
         entries.iter().zip(&*choices).map(|(entry, choice)| (entry.byte_len(), choice.samples)).collect();
     keys.iter().for_each(|key| *alike.entry(key).or_default() += 1);
-    let candidates = (0..entries.len()).filter(|&i| keys[i].0 >= MIN_REFERENCE && alike[&keys[i]] > 1);
+    let candidates =
+        (0..entries.len()).filter(|&i| lossy[i].is_none() && keys[i].0 >= MIN_REFERENCE && alike[&keys[i]] > 1);
     let mut firsts = HashMap::new();
     pipeline::ordered(
         threads,
@@ -238,239 +428,57 @@ fn push_literal(plan: &mut Plan, range: Range<u64>) {
     }
 }
 
-/// Identifies a conversion: the same source header, length, options and program.
-fn fingerprint(source: &dyn ReadAt, header: &Header, plan: &Plan, options: &CompressOptions) -> Result<[u8; 16]> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(GENERATOR.as_bytes());
-    hasher.update(format!("{VERSION:?} {} {:?}", source.byte_len(), options.encode).as_bytes());
-    let mut literal = vec![0; header.len as usize];
-    source.read_at(0, &mut literal)?;
-    hasher.update(&literal);
-    for segment in plan {
-        if let PlannedSegment::Tensor { tensor, .. } = segment {
-            hasher.update(&tensor.to_json());
-        }
-    }
-    let mut fingerprint = [0; 16];
-    fingerprint.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    Ok(fingerprint)
-}
-
-type FileWriter = Writer<BufWriter<File>>;
-
-/// Opens a writer on the unfinished file, behind what an interrupted conversion left there
-/// as far as that is whole and the source is still the same.
-fn open_writer(
-    target: &mut Target,
-    header: &CmzHeader,
-    plan: &Plan,
-    source: &dyn ReadAt,
-    replace: bool,
-) -> Result<FileWriter> {
-    let partial = PlainFile::open(target.partial())?;
-    let file = target.file().try_clone().map_err(|e| Error::io("cannot open the file", e).in_file(target.partial()))?;
-    let sink = BufWriter::with_capacity(CHUNK, file);
-    if !is_resumable(&partial, header, replace).map_err(|e| e.in_file(target.partial()))? {
-        target.truncate(0)?;
-        return Writer::new(sink, header, plan.clone());
-    }
-    let mut writer = Writer::resume(sink, header, plan.clone())?;
-    let mut ranges = source_ranges(plan);
-    let replayed = parse_items(&partial, Limits::default(), |item| {
-        if let Item::Block { header, .. } = item {
-            // Descriptors and shared components come from the plan, not from the source's bytes.
-            let unchanged = match (header.kind, ranges.next()) {
-                (BlockKind::Literal | BlockKind::Data, Some(Some(range))) => {
-                    crc_of(source, range)? == header.crc_decoded
-                }
-                (_, planned) => planned.is_some(),
-            };
-            if !unchanged {
-                return Ok(false);
-            }
-        }
-        Ok(writer.replay(item).is_ok())
-    });
-    // The unfinished file ends somehow; what was whole before has been replayed.
-    drop(replayed);
-    let len = writer.end_replay();
-    target.truncate(len)?;
-    Ok(writer)
-}
-
-/// Whether an unfinished file is of this conversion; no, if there is nothing in it.
-fn is_resumable(partial: &PlainFile, header: &CmzHeader, replace: bool) -> Result<bool> {
-    if partial.byte_len() < cmz_format::HEADER_LEN as u64 {
-        return Ok(false);
-    }
-    let mut bytes = [0; cmz_format::HEADER_LEN];
-    partial.read_at(0, &mut bytes)?;
-    if bytes == header.to_bytes() {
-        return Ok(true);
-    }
-    if replace {
-        return Ok(false);
-    }
-    Err(Error::new(Code::OtherPartial, "an unfinished file of another conversion is in the way")
-        .with_help("delete it, or pass -f to start over"))
-}
-
-fn crc_of(source: &dyn ReadAt, range: Range<u64>) -> Result<u32> {
-    let mut bytes = vec![0; (range.end - range.start) as usize];
-    source.read_at(range.start, &mut bytes)?;
-    Ok(crc32(&bytes))
-}
-
-/// What a worker made of a job.
-#[expect(clippy::large_enum_variant, reason = "a few exist at a time")]
-enum Done {
-    Literal(Vec<u8>),
-    Descriptor,
-    Checksum { crc: u32, of: usize },
-    Encoded(EncodedBlock),
-    Raw(Vec<u8>),
-}
-
-/// Encodes all blocks that are still to be written and writes them in order.
-fn write_blocks(
-    source: &dyn ReadAt,
-    base: Option<&Archive>,
-    plan: &Plan,
-    writer: &mut FileWriter,
+/// Decodes the unfinished file and compares every byte with the source, or, where tensors are
+/// rounded, with what they were rounded to.
+fn compare(
     partial: &Path,
+    source: &dyn ReadAt,
+    layout: &Layout<'_>,
+    sha256: &str,
     options: &CompressOptions,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let stored = plan
-        .iter()
-        .filter_map(|segment| match segment {
-            PlannedSegment::Tensor { tensor, .. } => Some(StoredTensor::of_tensor(tensor)),
-            PlannedSegment::Literal(_) => None,
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let written = writer.blocks_written();
-    let buffers = Mutex::new(Vec::new());
-    let mut checksums = Vec::new();
-    pipeline::ordered(
-        options.threads,
-        jobs(plan).filter(|job| job.is_due(written)),
-        |job, scratch| {
-            if let Some(buffer) = lock(&buffers).pop() {
-                scratch.recycle(buffer);
-            }
-            work(&job, source, base, &stored, options, scratch)
-        },
-        |done| {
-            if let Some(buffer) = write_block(writer, done, &mut checksums).map_err(|e| e.in_file(partial))? {
-                lock(&buffers).push(buffer.bytes);
-                advance(progress, buffer.decoded_len)?;
-            }
-            Ok(())
-        },
-    )
-}
-
-/// A buffer that has been written.
-struct Written {
-    decoded_len: u64,
-    bytes: Vec<u8>,
-}
-
-/// Writes what a worker made.
-fn write_block(writer: &mut FileWriter, done: Done, checksums: &mut Vec<u32>) -> Result<Option<Written>> {
-    let plain = |bytes: Vec<u8>| Written { decoded_len: bytes.len() as u64, bytes };
-    Ok(match done {
-        Done::Descriptor => {
-            writer.descriptor()?;
-            None
-        }
-        Done::Checksum { crc, of } => {
-            checksums.push(crc);
-            if checksums.len() == of {
-                writer.contiguous(checksums)?;
-                checksums.clear();
-            }
-            None
-        }
-        Done::Literal(bytes) => {
-            writer.literal(&bytes)?;
-            Some(plain(bytes))
-        }
-        Done::Raw(bytes) => {
-            writer.payload(&bytes)?;
-            Some(plain(bytes))
-        }
-        Done::Encoded(block) => {
-            writer.data(&block)?;
-            Some(Written { decoded_len: block.decoded_len.into(), bytes: block.payload })
-        }
-    })
-}
-
-fn work(
-    job: &Job,
-    source: &dyn ReadAt,
-    base: Option<&Archive>,
-    stored: &[StoredTensor],
-    options: &CompressOptions,
-    scratch: &mut Scratch,
-) -> Result<Done> {
-    if job.work == Work::Descriptor {
-        return Ok(Done::Descriptor);
-    }
-    let mut bytes = scratch.buffer((job.range.end - job.range.start) as usize);
-    source.read_at(job.range.start, &mut bytes)?;
-    Ok(match job.work {
-        Work::Literal => Done::Literal(bytes),
-        Work::Payload => Done::Raw(bytes),
-        Work::Checksum { of } => {
-            let crc = crc32(&bytes);
-            scratch.recycle(bytes);
-            Done::Checksum { crc, of }
-        }
-        Work::Encode => {
-            let stored = &stored[job.tensor];
-            let read_reference = |scratch: &mut Scratch, bytes: &mut [u8]| match (stored.reference(), base) {
-                (Some(reference), Some(base)) => {
-                    base.read_range_into(base.find(&reference.tensor)?, job.start, scratch, bytes)
-                }
-                _ => Ok(()),
-            };
-            let block = stored.encode_block(&bytes, options.encode.level, scratch, read_reference)?;
-            scratch.recycle(bytes);
-            Done::Encoded(block)
-        }
-        Work::Descriptor => Done::Descriptor,
-    })
-}
-
-/// Decodes the unfinished file and compares every byte with the source.
-fn compare(partial: &Path, source: &dyn ReadAt, options: &CompressOptions, progress: &dyn Progress) -> Result<()> {
     progress.begin(Phase::Verifying, source.byte_len());
     let io = options.io.for_one_pass();
     let open = OpenOptions { io, bases: options.bases.clone(), ..OpenOptions::default() };
     let archive = Archive::open_with(partial, open)?;
-    pipeline::ordered(
-        options.threads,
-        archive.content_blocks(),
-        |block, scratch| {
-            let mut decoded = scratch.buffer(0);
-            archive.read_content(&block, scratch, &mut decoded)?;
+    let is_lossy = layout.is_lossy();
+    let decode = |block: ContentBlock, scratch: &mut Scratch| {
+        let mut decoded = scratch.buffer(0);
+        archive.read_content(&block, scratch, &mut decoded)?;
+        if block.tensor().is_none_or(|tensor| layout.lossy[tensor].is_none()) {
             let mut original = scratch.buffer(decoded.len());
             source.read_at(block.range.start, &mut original)?;
             let same = decoded == original;
             scratch.recycle(original);
-            scratch.recycle(decoded);
-            if same {
-                return Ok(block.range.end - block.range.start);
+            if !same {
+                return Err(changed("the source is not what was compressed").at(block.range.start));
             }
-            Err(Error::new(
-                Code::SourceChanged,
-                "the source is not what was compressed: it changed meanwhile, or memory is faulty",
-            )
-            .at(block.range.start)
-            .with_help("run the command again when nothing writes to the source"))
-        },
-        |len| advance(progress, len),
-    )
+        }
+        if is_lossy {
+            return Ok((block.range, decoded));
+        }
+        scratch.recycle(decoded);
+        Ok((block.range, Vec::new()))
+    };
+    let run = |hash: &mut dyn FnMut(&[u8])| {
+        pipeline::ordered(options.threads, archive.content_blocks(), decode, |(range, decoded)| {
+            hash(&decoded);
+            advance(progress, range.end - range.start)
+        })
+    };
+    if !is_lossy {
+        return run(&mut |_| ());
+    }
+    let ((), decoded) = with_sha256(run)?;
+    if decoded == sha256 {
+        Ok(())
+    } else {
+        Err(changed("the file does not decode to what its tensors were rounded to"))
+    }
+}
+
+fn changed(what: &str) -> Error {
+    Error::new(Code::SourceChanged, format!("{what}: it changed meanwhile, or memory is faulty"))
+        .with_help("run the command again when nothing writes to the source")
 }

@@ -8,18 +8,22 @@ use sha2::{Digest, Sha256};
 
 use crate::io::ReadAt;
 
+mod blocks;
 mod compress;
 mod decompress;
 mod estimate;
+mod lossy;
 mod plan;
 mod recover;
 mod scan;
 mod target;
 mod verify;
 
-pub use compress::{CompressOptions, Compressed, compress, compress_source, compress_with_views};
+pub(crate) use compress::is_made_from;
+pub use compress::{CompressOptions, Compressed, compress, compress_source, compress_torch, compress_with_views};
 pub use decompress::{DecompressOptions, Decompressed, decompress};
 pub use estimate::{TensorEstimate, estimate};
+pub use lossy::{LossyError, LossyTensor, Quantize, QuantizeTensor};
 pub use recover::{Lost, Recovered, recover};
 pub use target::{Target, partial_path};
 pub use verify::{Verified, VerifyDepth, VerifyOptions, verify};

@@ -105,12 +105,7 @@ pub(super) fn jobs(plan: &Plan) -> impl Iterator<Item = Job> + Send {
     })
 }
 
-/// The bytes of the source that each block of the planned file holds, in order; `None`
-/// for blocks that hold none.
-pub(super) fn source_ranges(plan: &Plan) -> impl Iterator<Item = Option<Range<u64>>> {
-    jobs(plan).filter_map(|job| match job.work {
-        Work::Checksum { .. } => None,
-        Work::Descriptor => Some(None),
-        _ => Some(Some(job.range)),
-    })
+/// What is to be done for each block of the planned file, in order.
+pub(super) fn block_jobs(plan: &Plan) -> impl Iterator<Item = Job> {
+    jobs(plan).filter(|job| !matches!(job.work, Work::Checksum { .. }))
 }

@@ -5,8 +5,8 @@ use std::io::BufWriter;
 use std::path::Path;
 
 use cmz_format::{
-    BlockHeader, BlockKind, Code, EncodedBlock, Error, HEADER_LEN, Header, Limits, Manifest, Plan, PlannedSegment,
-    Result, Source, Tensor, View, Writer, unpack_section,
+    BlockHeader, BlockKind, Code, EncodedBlock, Error, HEADER_LEN, Header, Limits, Lossy, Manifest, Plan,
+    PlannedSegment, Result, Source, Tensor, View, Writer, unpack_section,
 };
 
 use super::scan::{FoundBlock, blocks_of_index, read_payload, scan};
@@ -76,6 +76,8 @@ struct Found {
     source: Option<Source>,
     /// Those whose parts are whole.
     views: Vec<View>,
+    /// What the manifest said of those tensors that are whole.
+    lossy: Vec<Lossy>,
 }
 
 fn find(file: &dyn ReadAt) -> Result<Found> {
@@ -223,17 +225,18 @@ impl Assembly {
         );
         let whole = self.lost.is_empty() && self.literals_whole;
         let len: u64 = self.pieces.iter().map(|piece| self.piece_len(piece)).sum();
-        let (source, metadata, mut views) = match (manifest, header) {
-            (Some(manifest), _) => {
-                (manifest.source.filter(|s| whole && s.len == len), manifest.metadata, manifest.views)
+        let (source, metadata, mut views, mut lossy) = match (manifest, header) {
+            (Some(Manifest { source, metadata, views, lossy, .. }), _) => {
+                (source.filter(|s| whole && s.len == len), metadata, views, lossy)
             }
-            (None, header) => (None, header.map(|h| h.metadata).unwrap_or_default(), Vec::new()),
+            (None, header) => (None, header.map(|h| h.metadata).unwrap_or_default(), Vec::new(), Vec::new()),
         };
         let mut names = self.saved.clone();
         views.retain(|view| {
             view.parts.values().all(|part| self.saved.contains(part)) && names.insert(view.name.clone())
         });
-        Found { pieces: self.pieces, tensors: self.tensors, lost: self.lost, metadata, source, views }
+        lossy.retain(|lossy| self.saved.contains(&lossy.tensor));
+        Found { pieces: self.pieces, tensors: self.tensors, lost: self.lost, metadata, source, views, lossy }
     }
 
     fn piece_len(&self, piece: &Piece) -> u64 {
@@ -268,6 +271,7 @@ fn write(file: &dyn ReadAt, found: &Found, target: &mut Target) -> Result<()> {
         }
     }
     writer.set_views(found.views.clone());
+    found.lossy.iter().for_each(|lossy| writer.lossy(lossy.clone()));
     writer.finish(super::GENERATOR, found.source.clone(), found.metadata.clone()).map(drop)
 }
 

@@ -18,14 +18,20 @@ use crate::stream::{Level, StreamError, Width};
 pub mod affine;
 pub mod block_scale;
 pub mod byte_planes;
+pub mod codebook;
 pub mod float_joint;
 pub mod float_planes;
 mod groups;
+pub mod low_rank;
 pub mod number;
+#[cfg(test)]
+mod number_tests;
 mod params;
+pub mod permute;
 pub mod plain;
 pub mod reference;
 mod sources;
+pub mod sparse;
 pub mod ternary;
 #[cfg(test)]
 mod testing;

@@ -354,6 +354,3 @@ impl Float {
         if rounded != 0.0 && !rounded.is_nan() { rounded } else { self.put(array, i, 0.0) }
     }
 }
-
-#[cfg(test)]
-mod tests;

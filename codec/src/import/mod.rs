@@ -16,6 +16,7 @@ pub mod dfloat11;
 pub mod qmoe;
 pub mod quantized;
 mod restored;
+pub mod torch;
 
 pub use restored::Restored;
 

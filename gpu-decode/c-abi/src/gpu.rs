@@ -5,9 +5,8 @@ use std::num::NonZero;
 use std::ops::Range;
 use std::sync::Arc;
 
-use cmz_codec::{Code, Error, Result};
-use cmz_gpu_decode::{GpuDecoder, LoadOptions, Request, Target};
-use cudarc::driver::{CudaStream, result, sys};
+use cmz_codec::Result;
+use cmz_gpu_decode::{GpuDecoder, KeepContext, LoadOptions, Request, Target};
 
 use crate::archive::CmzArchive;
 use crate::error::status;
@@ -123,7 +122,7 @@ pub unsafe extern "C" fn cmz_gpu_load(
             .map(|request| Ok(Target { request: wanted(archive, request)?, address: request.address }))
             .collect::<Result<_>>()?;
         // SAFETY: as above; the decoder is open for this call.
-        let (_context, stream) = unsafe { enter(&gpu.decoder, stream)? };
+        let (_context, stream) = unsafe { gpu.decoder.enter(stream)? };
         // SAFETY: the caller answers for the addresses.
         let done = unsafe { gpu.decoder.load(&archive.archive, &targets, &stream, &options)? };
         let done = CmzLoadReport { decoded: done.decoded, copied: done.copied, ring: done.ring };
@@ -172,39 +171,4 @@ pub(crate) fn wanted(archive: &CmzArchive, request: &CmzRequest) -> Result<Reque
         (begin, end) => Some(begin..end),
     };
     Ok(Request { tensor: request.tensor, rows })
-}
-
-/// Makes the decoder's context current, for as long as what is returned lives, and takes the caller's stream.
-///
-/// # Safety
-/// `stream` is a live stream of the decoder's device, or null, while what is returned lives.
-pub(crate) unsafe fn enter(decoder: &GpuDecoder, stream: *mut c_void) -> Result<(KeepContext, Arc<CudaStream>)> {
-    let kept = KeepContext::new();
-    decoder
-        .context()
-        .bind_to_thread()
-        .map_err(|e| Error::new(Code::Device, format!("cannot use the device: the CUDA driver reports {:?}", e.0)))?;
-    // SAFETY: as the caller says.
-    Ok((kept, unsafe { decoder.borrow_stream(stream) }))
-}
-
-/// The context that is current when it is made is so again when it is dropped: callers may work with several devices.
-pub(crate) struct KeepContext(Option<sys::CUcontext>);
-
-impl KeepContext {
-    pub(crate) fn new() -> Self {
-        // SAFETY: only loads the driver's library, without which nothing of it may be called.
-        let driver = unsafe { sys::is_culib_present() };
-        // A driver that has not been initialized has no current context.
-        Self(driver.then(|| result::ctx::get_current().ok().flatten().unwrap_or(std::ptr::null_mut())))
-    }
-}
-
-impl Drop for KeepContext {
-    fn drop(&mut self) {
-        if let Some(context) = self.0 {
-            // SAFETY: it was current, or is null. A failure cannot be reported from here.
-            let _ = unsafe { result::ctx::set_current(context) };
-        }
-    }
 }

@@ -4,11 +4,11 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use cmz_codec::{Archive, Result};
-use cmz_gpu_decode::{DecodePlan, GpuDecoder, Placement, Request};
+use cmz_gpu_decode::{DecodePlan, GpuDecoder, KeepContext, Placement, Request};
 
 use crate::archive::CmzArchive;
 use crate::error::{status, value};
-use crate::gpu::{CMZ_CHECK_DECODED, CMZ_PACKED, CmzGpu, CmzRequest, KeepContext, enter, flag, threads, wanted};
+use crate::gpu::{CMZ_CHECK_DECODED, CMZ_PACKED, CmzGpu, CmzRequest, flag, threads, wanted};
 use crate::pointer::{object, put, slice, take};
 
 /// Compressed tensors in the memory of the device, decoded as often as needed. A decode is some launches: it allocates nothing,
@@ -116,7 +116,7 @@ pub unsafe extern "C" fn cmz_plan_decode(plan: *const CmzPlan, output: u64, stre
         // SAFETY: the caller answers for plan and stream.
         let plan = unsafe { object(plan, "plan")? };
         // SAFETY: as above.
-        let (_context, stream) = unsafe { enter(&plan.decoder, stream)? };
+        let (_context, stream) = unsafe { plan.decoder.enter(stream)? };
         // SAFETY: the caller answers for the output.
         unsafe { plan.plan.decode(&stream, output) }
     })
@@ -132,7 +132,7 @@ pub unsafe extern "C" fn cmz_plan_check(plan: *const CmzPlan, stream: *mut c_voi
         // SAFETY: the caller answers for plan and stream.
         let plan = unsafe { object(plan, "plan")? };
         // SAFETY: as above.
-        let (_context, stream) = unsafe { enter(&plan.decoder, stream)? };
+        let (_context, stream) = unsafe { plan.decoder.enter(stream)? };
         plan.plan.check(&plan.archive, &stream)
     })
 }

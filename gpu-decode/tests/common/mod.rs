@@ -22,6 +22,7 @@ macro_rules! tests {
             special_numbers_decode_like_on_the_cpu,
             row_ranges_write_their_bytes_only,
             tensors_go_where_they_are_told,
+            only_memory_of_the_device_is_its_own,
             damaged_streams_are_reported_with_tensor_and_block,
             wrong_decoded_checksums_are_reported,
             loads_can_be_cancelled,
@@ -289,6 +290,16 @@ pub(crate) fn loads_can_be_cancelled(decoder: &GpuDecoder) {
         assert_eq!(e.code(), Code::Interrupted, "{e}");
     }
     assert!(calls.load(Ordering::Relaxed) >= 2);
+}
+
+pub(crate) fn only_memory_of_the_device_is_its_own(decoder: &GpuDecoder) {
+    let memory = decoder.allocate(100).unwrap();
+    decoder.check_address(memory.address()).unwrap();
+    decoder.check_address(memory.address() + 99).unwrap();
+    let host = [0u8; 16];
+    for address in [0, host.as_ptr().addr() as u64] {
+        assert_eq!(decoder.check_address(address).unwrap_err().code(), Code::InvalidArgument);
+    }
 }
 
 pub(crate) fn resident_layers_alternate(decoder: &GpuDecoder) {

@@ -33,6 +33,7 @@ from ._errors import (
 )
 from ._files import CheckpointMapping, Slice, safe_open
 from ._native import __version__
+from ._when_imported import import_with
 
 __all__ = [
     "CheckpointMapping",
@@ -60,6 +61,9 @@ __all__ = [
     "safe_open",
     "verify",
 ]
+
+# Envelopes are loaded by what is registered with transformers.
+import_with("transformers.quantizers", f"{__name__}._envelope")
 
 _MODULES = ("jax", "numpy", "torch", "transformers")
 

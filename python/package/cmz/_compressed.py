@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from . import _gpu
 from ._files import CheckpointMapping, Slice
 
 _numbers = count()
@@ -17,40 +18,56 @@ _stored: WeakValueDictionary[int, StoredWeight] = WeakValueDictionary()
 
 
 class StoredWeight:
-    """A tensor of a checkpoint that operations know by its number."""
+    """A tensor of a checkpoint that operations know by its number. With the number of a CUDA device it lies there, as it is stored."""
 
-    def __init__(self, tensors: CheckpointMapping, name: str) -> None:
+    def __init__(self, tensors: CheckpointMapping, name: str, ordinal: int | None) -> None:
         self.slice = tensors.slice(name)
-        _, _, self.byte_len, self.stored_len, *_ = tensors.archive(name).info(name)
+        archive = tensors.archive(name)
+        _, _, self.byte_len, self.stored_len, *_ = archive.info(name)
+        self.shape, self.dtype, self.device = self.slice.get_shape(), self.slice.dtype, torch.device("cpu")
+        self._ordinal, self._resident = ordinal, None
+        if ordinal is not None:
+            self.device = _gpu.torch_device(ordinal)
+            out = _gpu.empty(self.shape, self.dtype, ordinal)
+            self._resident = _gpu.Resident(archive, (name, None), ordinal, 0, out.data_ptr(), _gpu.current_stream(ordinal))
+            self.stored_len = self._resident.device_len
         self.number = next(_numbers)
         _stored[self.number] = self
 
+    def decode(self) -> torch.Tensor:
+        """The weight in new memory. On a CUDA device it is that of one before, which the stream has used by then: nothing waits."""
+        if self._ordinal is None or self._resident is None:
+            return self.slice[...]
+        out = _gpu.empty(self.shape, self.dtype, self._ordinal)
+        self._resident.decode(out.data_ptr(), _gpu.current_stream(self._ordinal))
+        return out
+
 
 @torch.library.custom_op("cmz::decode", mutates_args=())
-def decode(number: int, shape: list[int], dtype: torch.dtype) -> torch.Tensor:
+def decode(number: int, shape: list[int], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """The weight of this number, decoded into new memory."""
-    return _stored[number].slice[...]
+    return _stored[number].decode()
 
 
 @decode.register_fake
-def _(number: int, shape: list[int], dtype: torch.dtype) -> torch.Tensor:
-    return torch.empty(shape, dtype=dtype)
+def _(number: int, shape: list[int], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    return torch.empty(shape, dtype=dtype, device=device)
 
 
 class CompressedLinear(nn.Module):
-    """A linear layer with the weight of `stored`, which is decoded whenever it is asked for. It cannot be trained."""
+    """A linear layer with the weight of `stored`, which is decoded whenever it is asked for. It is not trained, and stays on its device."""
 
     def __init__(self, stored: StoredWeight, bias: nn.Parameter | None, dtype: torch.dtype) -> None:
         super().__init__()
-        self.out_features, self.in_features = stored.slice.get_shape()
+        self.out_features, self.in_features = stored.shape
         self.stored, self.bias = stored, bias
-        self._number, self._shape, self._dtype = stored.number, stored.slice.get_shape(), stored.slice.dtype
+        self._arguments = (stored.number, stored.shape, stored.dtype, stored.device)
         self._computed_dtype = dtype
 
     @property
     def weight(self) -> torch.Tensor:
         """The decoded weight: new memory every time."""
-        return decode(self._number, self._shape, self._dtype).to(self._computed_dtype)
+        return decode(*self._arguments).to(self._computed_dtype)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return functional.linear(x, self.weight, self.bias)
@@ -97,12 +114,12 @@ def placeholders(tensors: CheckpointMapping, names: Mapping[str, str]) -> dict[s
     return slices
 
 
-def replace_linears(model: nn.Module, tensors: CheckpointMapping, names: Mapping[str, str]) -> None:
-    """Puts compressed layers in the place of those in `names`."""
+def replace_linears(model: nn.Module, tensors: CheckpointMapping, names: Mapping[str, str], ordinal: int | None) -> None:
+    """Puts compressed layers in the place of those in `names`, on the CPU or the CUDA device of that number."""
     for name, weight in names.items():
         parent, _, last = name.rpartition(".")
         linear = model.get_submodule(name)
         assert isinstance(linear, nn.Linear)
-        layer = CompressedLinear(StoredWeight(tensors, weight), linear.bias, linear.weight.dtype)
+        layer = CompressedLinear(StoredWeight(tensors, weight, ordinal), linear.bias, linear.weight.dtype)
         layer.train(linear.training)
         setattr(model.get_submodule(parent), last, layer)

@@ -1,4 +1,4 @@
-"""The safetensors envelope: checkpoints that transformers loads by itself once `cmz.transformers` is imported.
+"""The safetensors envelope: checkpoints that transformers loads by itself in a program that imports `cmz`.
 
 Each tensor of a safetensors file is replaced by bytes under the same name: a `.cmz` file with that tensor alone. The configuration
 names the quantization method `cmz`, and transformers calls what is registered here to get the tensors back. Without this package,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import EllipsisType
 from typing import Any, TypeAlias
 
-from . import _native
+from . import _frameworks, _native
 from ._dtypes import array_shape
 from ._errors import TensorNotFoundError, make
-from ._frameworks import array, check_device, dtype_of, framework, is_floating_point
+from ._frameworks import dtype_of, host_memory, is_floating_point, read
+from ._gpu import Loader, Resident, cuda_device, output, stream_handle
 
 Path: TypeAlias = str | os.PathLike[str]
 Index: TypeAlias = int | slice | EllipsisType | None | tuple[Any, ...]
@@ -35,8 +37,8 @@ def open_bases(bases: Sequence[Path]) -> list[_native.Archive]:
 class Slice:
     """A tensor that has not been read. Indexing it decodes no other blocks than those of the rows that are asked for."""
 
-    def __init__(self, archive: _native.Archive, name: str, module: str, threads: int = 0) -> None:
-        self._archive, self._name, self._module, self._threads = archive, name, module, threads
+    def __init__(self, archive: _native.Archive, name: str, module: str, threads: int = 0, loader: Loader | None = None) -> None:
+        self._archive, self._name, self._module, self._threads, self._loader = archive, name, module, threads, loader
         self._dtype, shape, self._byte_len, *_ = archive.info(name)
         self._shape = list(shape)
 
@@ -86,22 +88,45 @@ class Slice:
         part = self._rows(start, max(start, stop))
         return part[(slice(None, None, step), *rest)] if step > 1 or rest else part
 
+    def rows_of(self, rows: slice | None) -> tuple[int, int] | None:
+        """The first of the rows in a slice, and the one behind the last; None if they are the whole tensor."""
+        if rows is None:
+            return None
+        if not self._shape:
+            raise make(2001, "a tensor without dimensions has no rows", None, None, self._name)
+        start, stop, step = rows.indices(self._shape[0])
+        if step != 1:
+            raise make(2001, "rows that do not follow each other", "ask for a slice without a step", None, self._name)
+        return None if (start, stop) == (0, self._shape[0]) else (start, max(start, stop))
+
+    def byte_len(self, rows: tuple[int, int] | None) -> int:
+        """Bytes of the tensor, or of rows of it."""
+        return self._byte_len if rows is None else self._byte_len // self._shape[0] * (rows[1] - rows[0])
+
+    def read_into(self, memory: Any, rows: tuple[int, int] | None) -> None:
+        """Decodes the tensor, or rows of it, into what has the buffer protocol and as many bytes."""
+        if rows is None:
+            self._archive.read_into(self._name, memory, self._threads)
+        else:
+            self._archive.read_range_into(self._name, self.byte_len((0, rows[0])), memory)
+
     def _whole(self) -> Any:
-        memory, start = self._archive.read(self._name, self._threads)
-        return array(self._module, memory, start, self._byte_len, self._dtype, self._shape)
+        return self._read(None)
 
     def _rows(self, start: int, stop: int) -> Any:
-        if (start, stop) == (0, self._shape[0]):
-            return self._whole()
-        row = self._byte_len // self._shape[0]
-        memory, offset = self._archive.read_range(self._name, start * row, stop * row)
-        return array(self._module, memory, offset, (stop - start) * row, self._dtype, [stop - start, *self._shape[1:]])
+        return self._read(None if (start, stop) == (0, self._shape[0]) else (start, stop))
+
+    def _read(self, rows: tuple[int, int] | None) -> Any:
+        if self._loader is not None:
+            return self._loader.load(self._archive, [(self._name, rows)])[0]
+        return read(self._module, self._archive, self._name, rows, self._threads)
 
 
 class safe_open:
     """Opens a `.cmz` file, with the methods of `safetensors.safe_open`. Every tensor owns its memory.
 
-    `device`: "cpu", or "auto" for the best that this build can decode on. `io`: "auto", "mmap", "pread" or "memory".
+    `device`: "cpu"; "cuda", "cuda:N" or N, where the device decodes into tensors of torch, on torch's current stream; "auto", a CUDA device
+    where torch and the driver have one. `io`: "auto", "mmap", "pread" or "memory".
     `verify`: which checksums reads verify, "stored", "full" or "none". `bases`: files that tensors are stored against.
     `threads`: that decode, 0 for one a core. All methods may be called from several threads.
     """
@@ -117,8 +142,11 @@ class safe_open:
         bases: Sequence[Path] = (),
         threads: int = 0,
     ) -> None:
-        self._module, self._threads = _module(framework, device), threads
+        self._module, self._threads = _frameworks.framework(framework), threads
+        self._loader = make_loader(device, self._module, threads)
         self._open: _native.Archive | None = open_archive(filename, io=io, verify=verify, bases=bases)
+        self._resident: dict[tuple[str, tuple[int, int] | None], Resident] = {}
+        self._lock = threading.Lock()
 
     @property
     def _archive(self) -> _native.Archive:
@@ -131,6 +159,7 @@ class safe_open:
 
     def __exit__(self, *_: object) -> None:
         self._open = None
+        self._resident.clear()
 
     def keys(self) -> list[str]:
         """The tensors' names, sorted."""
@@ -150,19 +179,47 @@ class safe_open:
 
     def get_tensors(self) -> dict[str, Any]:
         """Decodes all tensors."""
-        return {name: self.get_tensor(name) for name in self.offset_keys()}
+        names = self.offset_keys()
+        if self._loader is None:
+            return {name: self.get_tensor(name) for name in names}
+        return dict(zip(names, self._loader.load(self._archive, [(name, None) for name in names])))
 
     def get_slice(self, name: str) -> Slice:
         """A tensor to be read in parts."""
         archive = self._archive
         if name not in archive:
             raise missing(name, os.fspath(archive.path))
-        return Slice(archive, name, self._module, self._threads)
+        return Slice(archive, name, self._module, self._threads, self._loader)
+
+    def decode_into(self, name: str, out: Any, *, rows: slice | None = None, stream: Any = None) -> None:
+        """Decodes a tensor, or rows of it, into memory of the caller: a contiguous tensor of torch or, of as many bytes, what has
+        `__cuda_array_interface__` or, on the CPU, the buffer protocol.
+
+        On a CUDA device the first call for a tensor copies it there as it is stored, decodes it, checks it and waits; it stays until the
+        file is closed. Every further call only submits kernels to `stream`, torch's current one if None: it allocates nothing, waits for
+        nothing, and may be captured in a graph, which the file must outlive. Decodes of one tensor must not overlap on the device.
+        """
+        part = self.get_slice(name)
+        wanted = part.rows_of(rows)
+        byte_len = part.byte_len(wanted)
+        if self._loader is None:
+            part.read_into(host_memory(out, byte_len), wanted)
+            return
+        ordinal = self._loader.ordinal
+        address, handle = output(out, part.get_dtype(), byte_len), stream_handle(stream, ordinal)
+        with self._lock:
+            resident = self._resident.get((name, wanted))
+            if resident is None:
+                resident = Resident(self._archive, (name, wanted), ordinal, self._threads, address, handle)
+                self._resident[name, wanted] = resident
+                return
+        resident.decode(address, handle)
 
 
-def _module(name: str, device: object) -> str:
-    check_device(device)
-    return framework(name)
+def make_loader(device: object, module: str, threads: int) -> Loader | None:
+    """What decodes on a device; None for the CPU."""
+    ordinal = cuda_device(device, module)
+    return None if ordinal is None else Loader(ordinal, threads)
 
 
 def missing(name: str, file: str) -> TensorNotFoundError:
@@ -191,7 +248,7 @@ class CheckpointMapping(Mapping[str, Any]):
     """The tensors of a checkpoint (a file, a folder, or an index of shards) by name, decoded when they are asked for.
 
     It is what `load_state_dict(…, assign=True)` and accelerate's `weights_map` take; `slices()` is what transformers takes as
-    `state_dict`. `device_for` says where a tensor goes, by its name.
+    `state_dict`. `device_for` says on which device a tensor is decoded, by its name.
     """
 
     def __init__(
@@ -205,7 +262,8 @@ class CheckpointMapping(Mapping[str, Any]):
         bases: Sequence[Path] = (),
         threads: int = 0,
     ) -> None:
-        self._module, self._threads, self._device_for = _module(framework, "cpu"), threads, device_for
+        self._module, self._threads, self._device_for = _frameworks.framework(framework), threads, device_for
+        self._loaders: dict[object, Loader | None] = {}
         self._tensors = open_all(path, io=io, verify=verify, bases=bases)
 
     def __getitem__(self, name: str) -> Any:
@@ -219,11 +277,16 @@ class CheckpointMapping(Mapping[str, Any]):
 
     def slice(self, name: str) -> Slice:
         """A tensor that has not been read."""
-        if self._device_for is not None:
-            check_device(self._device_for(name))
         if name not in self._tensors:
             raise KeyError(name)
-        return Slice(self._tensors[name], name, self._module, self._threads)
+        return Slice(self._tensors[name], name, self._module, self._threads, self.loader(name))
+
+    def loader(self, name: str) -> Loader | None:
+        """What decodes a tensor on its device; None if that is the CPU."""
+        device = "cpu" if self._device_for is None else self._device_for(name)
+        if device not in self._loaders:
+            self._loaders[device] = make_loader(device, self._module, self._threads)
+        return self._loaders[device]
 
     def slices(self) -> Slices:
         """The same tensors, not read until each is indexed."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ctypes
 from typing import Any
 
+from . import _native
 from ._dtypes import BITS, ML_DTYPES, NUMPY, TORCH, array_shape
 from ._errors import make
+
+#: Addresses of decoded arrays are multiples of this, in bytes.
+_ALIGNMENT = 64
 
 _NAMES = {"pt": "torch", "torch": "torch", "pytorch": "torch", "np": "numpy", "numpy": "numpy", "jax": "jax", "flax": "jax"}
 
@@ -18,33 +22,61 @@ def framework(name: str) -> str:
     return _NAMES[name]
 
 
-def check_device(device: object) -> None:
-    """Refuses every device but the CPU."""
-    if str(device).split(":")[0] not in ("cpu", "auto"):
-        raise make(1004, f"device {str(device)!r}: this build decodes on the CPU only", 'load with device="cpu", then move the tensor')
-
-
-def array(module: str, memory: bytearray, start: int, byte_len: int, dtype: str, shape: Sequence[int]) -> Any:
-    """The array of `module` that is the `byte_len` bytes of `memory` from `start` on. It keeps the memory alive."""
-    shape = array_shape(dtype, shape, byte_len)
-    if module == "torch":
-        return _torch_array(memory, start, byte_len, dtype, shape)
-    array = _numpy_array(memory, start, byte_len, dtype, shape)
+def read(module: str, archive: _native.Archive, name: str, rows: tuple[int, int] | None, threads: int) -> Any:
+    """A new array of `module` with a tensor of a file, or rows of it, from and to."""
+    dtype, shape, byte_len, *_ = archive.info(name)
+    start = None
+    if rows is not None:
+        row = byte_len // shape[0]
+        start, byte_len, shape = row * rows[0], row * (rows[1] - rows[0]), [rows[1] - rows[0], *shape[1:]]
+    memory, result = _new(module, dtype, array_shape(dtype, shape, byte_len), byte_len)
+    if start is None:
+        archive.read_into(name, memory, threads)
+    else:
+        archive.read_range_into(name, start, memory)
     if module == "jax":
         import jax.numpy
 
         # A copy, since jax takes an array for one that never changes.
-        return jax.numpy.array(array)
-    return array
+        return jax.numpy.array(result)
+    return result
 
 
-def _torch_array(memory: bytearray, start: int, byte_len: int, dtype: str, shape: tuple[int, ...]) -> Any:
-    import torch
+def _new(module: str, dtype: str, shape: tuple[int, ...], byte_len: int) -> tuple[Any, Any]:
+    """Memory that holds anything, and the array that it is: of torch or of numpy."""
+    if module == "torch":
+        import torch
 
-    kind = torch_dtype(dtype)
-    if byte_len == 0:
-        return torch.empty(shape, dtype=kind)
-    return torch.frombuffer(memory, dtype=torch.uint8, count=byte_len, offset=start).view(kind).view(shape)
+        tensor = torch.empty(shape, dtype=torch_dtype(dtype))
+        return tensor_memory(tensor), tensor
+    import numpy
+
+    # Not initialized, and aligned as frameworks want it.
+    memory = numpy.empty(byte_len + _ALIGNMENT, numpy.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    memory = memory[start : start + byte_len]
+    # By way of bytes: types of ml_dtypes do not go through the buffer protocol.
+    return memory, memory.view(numpy_dtype(dtype)).reshape(shape)
+
+
+def tensor_memory(tensor: Any) -> memoryview:
+    """The bytes of a contiguous tensor of torch on the CPU, which must live as long."""
+    memory = (ctypes.c_ubyte * tensor.nbytes).from_address(tensor.data_ptr()) if tensor.nbytes else bytearray()
+    return memoryview(memory).cast("B")
+
+
+def host_memory(out: Any, byte_len: int) -> memoryview:
+    """Memory of the caller that is to be written, as bytes: a contiguous tensor of torch on the CPU, or what has the buffer protocol."""
+    if hasattr(out, "data_ptr"):
+        if out.device.type != "cpu" or not out.is_contiguous():
+            raise make(2001, "the output is not on the CPU, or not contiguous", 'open the file with device="cuda" for a GPU')
+        out = tensor_memory(out)
+    memory = memoryview(out)
+    if memory.readonly or not memory.c_contiguous:
+        raise make(2001, "the output is not contiguous, or may not be written")
+    if memory.nbytes != byte_len:
+        raise make(2001, f"the output has {memory.nbytes} bytes, the tensor {byte_len}")
+    return memory.cast("B") if byte_len else memoryview(bytearray())
 
 
 def torch_dtype(dtype: str) -> Any:
@@ -68,13 +100,6 @@ def numpy_dtype(dtype: str) -> Any:
     except ImportError:
         raise ImportError(f"numpy has no type for {dtype}: install the package ml_dtypes") from None
     return numpy.dtype(getattr(ml_dtypes, ML_DTYPES[dtype]))
-
-
-def _numpy_array(memory: bytearray, start: int, byte_len: int, dtype: str, shape: tuple[int, ...]) -> Any:
-    import numpy
-
-    # By way of bytes: types of ml_dtypes do not go through the buffer protocol.
-    return numpy.frombuffer(memory, numpy.uint8, byte_len, start).view(numpy_dtype(dtype)).reshape(shape)
 
 
 def dtype_of(module: str, dtype: str) -> Any:

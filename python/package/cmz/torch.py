@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,9 +10,12 @@ import torch
 from ._dtypes import TORCH
 from ._errors import make
 from ._files import CheckpointMapping, Path, safe_open
-from ._frameworks import check_device
+from ._frameworks import tensor_memory
 from ._progress import ProgressOption
 from ._save import Part, save
+
+#: Bytes of tensors that a device decodes together, unless one alone is larger.
+_GROUP_LEN = 256 << 20
 
 _DTYPES = {getattr(torch, kind): dtype for dtype, kind in TORCH.items() if hasattr(torch, kind)}
 
@@ -25,9 +27,38 @@ def load_file(filename: Path, device: object = "cpu", **options: Any) -> dict[st
 
 
 def iter_tensors(path: Path, device: object = "cpu", **options: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Names and tensors of a file, a folder or an index of shards, one at a time. Each owns its memory."""
-    check_device(device)
-    yield from CheckpointMapping(path, "pt", **options).items()
+    """Names and tensors of a file, a folder or an index of shards, one at a time. Each owns its memory.
+
+    On a CUDA device tensors are decoded some at a time, up to 256 MiB unless one alone is larger.
+    """
+    tensors = CheckpointMapping(path, "pt", lambda _: device, **options)
+    for names in _groups(tensors):
+        loader, archive = tensors.loader(names[0]), tensors.archive(names[0])
+        if loader is None:
+            yield from ((name, tensors[name]) for name in names)
+        else:
+            yield from zip(names, loader.load(archive, [(name, None) for name in names]))
+
+
+def _groups(tensors: CheckpointMapping) -> Iterator[list[str]]:
+    """Names of tensors that follow each other in a file, to be decoded together."""
+
+    def place(name: str) -> tuple[str, int]:
+        archive = tensors.archive(name)
+        return str(archive.path), archive.info(name)[-1]
+
+    group: list[str] = []
+    byte_len = 0
+    for name in sorted(tensors, key=place):
+        archive = tensors.archive(name)
+        _, _, added, *_ = archive.info(name)
+        if group and (archive is not tensors.archive(group[0]) or byte_len + added > _GROUP_LEN):
+            yield group
+            group, byte_len = [], 0
+        group.append(name)
+        byte_len += added
+    if group:
+        yield group
 
 
 def save_file(
@@ -59,5 +90,4 @@ def _part(name: str, tensor: torch.Tensor) -> Part:
         if not shape:
             raise make(2001, f"tensor {name!r} packs two elements, but has no dimension", None, None, name)
         shape[-1] *= 2
-    memory = (ctypes.c_ubyte * tensor.nbytes).from_address(tensor.data_ptr()) if tensor.nbytes else b""
-    return Part(dtype, shape, memoryview(memory).cast("B"))
+    return Part(dtype, shape, tensor_memory(tensor))

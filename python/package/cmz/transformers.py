@@ -10,13 +10,12 @@ from typing import Any
 import torch
 import transformers
 
+from . import _gpu
 from ._compressed import CompressedLinear, linear_weights, placeholders, replace_linears
-
-# Importing it registers what loads the envelope.
 from ._envelope import export_envelope
 from ._errors import make
 from ._files import CheckpointMapping, Path
-from ._frameworks import check_device
+from ._hub import local_folder
 
 __all__ = ["Report", "export_envelope", "from_pretrained", "report"]
 
@@ -57,22 +56,28 @@ def from_pretrained(
     io: str = "auto",
     verify: str = "stored",
     threads: int = 0,
+    revision: str | None = None,
     **options: Any,
 ) -> transformers.PreTrainedModel:
-    """The model of a folder that `cmz.compress` has made of one with safetensors files.
+    """The model of a folder that `cmz.compress` has made of one with safetensors files, or of a repository of the Hub with such files.
 
-    `residency`: "dense" decodes all weights now. "compressed" keeps those of linear layers as they are in the file, where the file system
-    caches them (with `io="memory"`, in this process), and decodes each in every forward pass: the same bits, less memory, more time.
+    `residency`: "dense" decodes all weights now. "compressed" keeps those of linear layers as they are in the file, in the memory of the
+    device or, on the CPU, where the file system caches them (with `io="memory"`, in this process), and decodes each in every forward pass:
+    the same bits, less memory, more time. `device`: as for `cmz.safe_open`; dense weights are decoded by the device itself.
     `model_class`: that of the configuration's first architecture if not given. `options` go to its `from_pretrained`.
     `cmz_report()` of the model says what is resident.
     """
-    check_device(device)
+    ordinal = _gpu.cuda_device(device, "torch")
     if residency not in ("dense", "compressed"):
         raise make(2001, f"residency={residency!r}", 'one of "dense", "compressed"')
-    folder = os.fspath(path)
+    folder = local_folder(path, revision)
     config = transformers.AutoConfig.from_pretrained(folder) if config is None else config
     cls = model_class or _class_of(config)
-    tensors = CheckpointMapping(path, io=io, verify=verify, threads=threads)
+    if residency == "dense" and ordinal is not None:
+        options.setdefault("device_map", {"": _gpu.torch_device(ordinal)})
+    # With compressed residency the rest comes to the device by way of the CPU: transformers would make room there for the whole model.
+    decoding = "cpu" if ordinal is None or residency == "compressed" else ordinal
+    tensors = CheckpointMapping(folder, device_for=lambda _: decoding, io=io, verify=verify, threads=threads)
     names: dict[str, str] = {}
     slices: Any = tensors.slices()
     if residency == "compressed":
@@ -81,7 +86,9 @@ def from_pretrained(
         names = linear_weights(skeleton, tensors, cls.base_model_prefix)
         slices = placeholders(tensors, names)
     model = cls.from_pretrained(None, config=config, state_dict=slices, dtype=dtype, **options)
-    replace_linears(model, tensors, names)
+    replace_linears(model, tensors, names, ordinal)
+    if ordinal is not None:
+        model.to(_gpu.torch_device(ordinal))
     if model.can_generate() and os.path.isfile(os.path.join(folder, transformers.utils.GENERATION_CONFIG_NAME)):
         model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
     model.__dict__["cmz_report"] = partial(report, model)

@@ -1,12 +1,14 @@
 """A model loader for vLLM: `vllm serve FOLDER --load-format cmz`. vLLM finds `register` by the entry point `vllm.general_plugins`.
 
-Tensors are decoded on the CPU; vLLM moves each to its device, and takes the parts of it that a rank needs.
+Tensors are decoded on torch's current CUDA device, which vLLM has made that of its rank, or without one on the CPU; vLLM takes the parts of
+each that a rank needs.
 """
 
 from __future__ import annotations
 
-import os
 from typing import Any
+
+from ._hub import local_folder
 
 _registered = False
 
@@ -24,21 +26,11 @@ def register() -> None:
         """Loads `.cmz` checkpoints."""
 
         def download_model(self, model_config: Any) -> None:
-            _folder(model_config)
+            local_folder(model_config.model, model_config.revision)
 
         def load_weights(self, model: Any, model_config: Any) -> None:
             from .torch import iter_tensors
 
-            model.load_weights(iter_tensors(_folder(model_config)))
+            model.load_weights(iter_tensors(local_folder(model_config.model, model_config.revision), device="auto"))
 
     _registered = True
-
-
-def _folder(model_config: Any) -> str:
-    """The model's folder, fetched from the Hub if it is the name of a repository there."""
-    model = model_config.model
-    if os.path.isdir(model):
-        return model
-    from huggingface_hub import snapshot_download
-
-    return snapshot_download(model, revision=model_config.revision)

@@ -7,9 +7,11 @@ mod bad_index;
 mod bad_streams;
 mod bases;
 mod good;
+mod quantized;
 mod references;
 mod ternary;
 mod unsupported;
+mod views;
 
 use std::fmt::Write;
 use std::sync::LazyLock;
@@ -17,6 +19,8 @@ use std::sync::LazyLock;
 use cmz_codec::Code;
 use cmz_codec::safetensors::Header;
 use sha2::{Digest, Sha256};
+
+use crate::check::open_bytes;
 
 /// A file that must be read.
 pub struct Good {
@@ -83,7 +87,10 @@ impl Refused {
 #[must_use]
 pub fn good() -> &'static [Good] {
     static CASES: LazyLock<Vec<Good>> = LazyLock::new(|| {
-        [good::cases(), ternary::good(), references::good(), bases::good()].into_iter().flatten().collect()
+        [good::cases(), ternary::good(), references::good(), bases::good(), views::good()]
+            .into_iter()
+            .flatten()
+            .collect()
     });
     &CASES
 }
@@ -100,7 +107,9 @@ pub fn bad() -> &'static [Refused] {
             references::bad(),
             affine::bad(),
             ternary::bad(),
+            quantized::bad(),
             bases::bad(),
+            views::bad(),
         ];
         parts.into_iter().flatten().collect()
     });
@@ -111,7 +120,10 @@ pub fn bad() -> &'static [Refused] {
 #[must_use]
 pub fn unsupported() -> &'static [Refused] {
     static CASES: LazyLock<Vec<Refused>> = LazyLock::new(|| {
-        [unsupported::cases(), references::unsupported(), affine::unsupported()].into_iter().flatten().collect()
+        [unsupported::cases(), references::unsupported(), affine::unsupported(), quantized::unsupported()]
+            .into_iter()
+            .flatten()
+            .collect()
     });
     &CASES
 }
@@ -137,6 +149,7 @@ pub fn files() -> Vec<(String, Vec<u8>)> {
     }
     files.push(("README.md".to_owned(), readme.into_bytes()));
     files.push(("tensors.sha256".to_owned(), digests().into_bytes()));
+    files.push(("views.sha256".to_owned(), view_digests().into_bytes()));
     files
 }
 
@@ -159,6 +172,20 @@ fn digests() -> String {
     text
 }
 
+/// And of the elements of each view that can be read.
+fn view_digests() -> String {
+    let mut text = String::new();
+    for case in good() {
+        let archive = open_bytes(&case.bytes).expect("a sound file");
+        for view in archive.views().iter().filter(|view| archive.check_view(&view.name).is_ok()) {
+            let digest = Sha256::digest(archive.read_view(&view.name).expect("a readable view"));
+            let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            let _ = writeln!(text, "{digest}  {} {}", case.name, view.name);
+        }
+    }
+    text
+}
+
 fn place(found: Found) -> &'static str {
     match found {
         Found::Open(_) => "open",
@@ -173,7 +200,7 @@ Written by `cargo run -p cmz-tests --bin make-golden` and compared with what it 
 changes unnoticed. This page is written by it too. *good* files restore their source byte for byte; *bad* files break one rule each, with
 all checksums around the broken place put right, and raise exactly the error named here; *unsupported* files are sound and need newer
 software. A file that is stored against another one is read with the base that is named here, if any. An error is found by *open*, or only when everything is *read*, or only by *verify*, which looks at every byte.
-`tensors.sha256` holds a digest of what the tensors of each good file decode to.
+`tensors.sha256` holds a digest of what the tensors of each good file decode to, `views.sha256` one of each view that can be read.
 
 ## good
 

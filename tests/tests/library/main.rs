@@ -11,5 +11,7 @@ mod resume;
 mod round_trip;
 mod scale;
 mod sources;
+mod spqr;
 mod stopped;
 mod ternary;
+mod views;

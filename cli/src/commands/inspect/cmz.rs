@@ -8,13 +8,21 @@ use cmz_format::{Component, Encoding, Escaped, VERSION, View};
 use serde_json::{Value, json};
 
 use super::table::{self, Row};
-use super::{Measured, Shown, Totals};
+use super::{Measured, Shown, Totals, decimal};
 use crate::args::Inspect;
+use crate::lossy;
 use crate::text::{self, count, path, size};
 
 pub(super) fn show(archive: &Archive, file: &Path, args: &Inspect, threads: usize) -> Result<Shown> {
     let index = archive.index();
     let mut rows: Vec<Row> = (0..archive.tensors().len()).map(|tensor| row(archive, tensor)).collect();
+    // Both are in the order of the tensors.
+    let mut unlisted = rows.iter_mut();
+    for lossy in &index.manifest().lossy {
+        if let Some(row) = unlisted.find(|row| row.name == lossy.tensor) {
+            row.lossy = Some(lossy.clone());
+        }
+    }
     if args.entropy {
         measure(archive, &mut rows, threads)?;
     }
@@ -33,6 +41,11 @@ pub(super) fn show(archive: &Archive, file: &Path, args: &Inspect, threads: usiz
         let dtype = Escaped(dtype).to_string();
         text.push_str(&format!("  {dtype:<15}  {}, {}\n", count(*tensors, "tensor"), size(*bytes)));
     }
+    let lossy = &index.manifest().lossy;
+    if let Some(rounded) = lossy::summary(lossy) {
+        let bpw = decimal(rounded_bits(&rows), 3);
+        text.push_str(&format!("  lossy            {rounded}, at {bpw} bits per weight\n"));
+    }
     text.push_str(&identity(archive));
     let mut json = json!({
         "file": file.to_string_lossy(),
@@ -42,6 +55,8 @@ pub(super) fn show(archive: &Archive, file: &Path, args: &Inspect, threads: usiz
         "root": hex(index.root()),
         "source": archive.source().ok().map(|s| json!({"kind": s.kind, "len": s.len, "sha256": s.sha256})),
         "bases": archive.bases().iter().map(|base| json!({"root": base.root, "source_sha256": base.sha256})).collect::<Vec<_>>(),
+        "lossy": lossy.iter().map(lossy::json).collect::<Vec<_>>(),
+        "lossy_bits_per_weight": rounded_bits(&rows),
         "metadata": index.manifest().metadata,
         "dtypes": dtypes.iter().map(|(dtype, n, bytes)| json!({"dtype": dtype, "tensors": n, "bytes": bytes})).collect::<Vec<_>>(),
         "totals": totals.json(),
@@ -67,6 +82,14 @@ pub(super) fn show(archive: &Archive, file: &Path, args: &Inspect, threads: usiz
     }
     text.push('\n');
     Ok(Shown { text, json, totals })
+}
+
+/// What the rounded tensors take, in bits per weight.
+fn rounded_bits(rows: &[Row]) -> Option<f64> {
+    let rounded = || rows.iter().filter(|row| row.lossy.is_some());
+    let elements: u64 = rounded().map(|row| row.elements).sum();
+    let stored: u64 = rounded().map(|row| row.stored_len).sum();
+    (elements > 0).then(|| stored as f64 * 8.0 / elements as f64)
 }
 
 fn identity(archive: &Archive) -> String {
@@ -110,6 +133,7 @@ fn row(archive: &Archive, number: usize) -> Row {
         encoding: encoding(&tensor.encoding),
         blocks: records.len(),
         entropy: None,
+        lossy: None,
     }
 }
 

@@ -68,5 +68,6 @@ fn row((number, entry): (usize, &Entry)) -> Row {
         encoding: "-".to_owned(),
         blocks: 0,
         entropy: None,
+        lossy: None,
     }
 }

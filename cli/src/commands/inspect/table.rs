@@ -1,11 +1,12 @@
 //! The list of tensors.
 
 use cmz_codec::{ComponentEntropy, TensorEntropy};
-use cmz_format::Escaped;
+use cmz_format::{Escaped, Lossy};
 use serde_json::{Value, json};
 
 use super::{Measured, decimal};
 use crate::args::{Inspect, SortKey};
+use crate::lossy;
 use crate::text::{self, ratio};
 
 /// A tensor in the list.
@@ -24,6 +25,8 @@ pub(super) struct Row {
     pub(super) blocks: usize,
     /// With --entropy, unless the tensor cannot be decoded.
     pub(super) entropy: Option<TensorEntropy>,
+    /// What was done to the tensor, if it was rounded.
+    pub(super) lossy: Option<Lossy>,
 }
 
 impl Row {
@@ -48,6 +51,16 @@ impl Row {
     fn entropy_cells(&self) -> [String; 2] {
         let measured = self.measured();
         [decimal(measured.and_then(Measured::entropy), 3), decimal(measured.and_then(Measured::above), 2)]
+    }
+
+    fn lossy_cells(&self) -> [String; 3] {
+        let error = |ppb: Option<u64>| ppb.map_or("-".to_owned(), lossy::error);
+        let lossy = self.lossy.as_ref();
+        [
+            error(lossy.map(|lossy| lossy.error_ppb)),
+            error(lossy.and_then(|lossy| lossy.output_error_ppb)),
+            lossy.map_or("-".to_owned(), |lossy| Escaped(&lossy.recipe).to_string()),
+        ]
     }
 
     fn cells(&self) -> Vec<String> {
@@ -76,6 +89,9 @@ impl Row {
             "encoding": self.encoding,
             "blocks": self.blocks,
         });
+        if let Some(lossy) = &self.lossy {
+            json["lossy"] = lossy::json(lossy);
+        }
         if let (Some(entropy), Some(measured)) = (&self.entropy, self.measured()) {
             json["entropy"] = measured.json();
             json["entropy"]["components"] = entropy.components.iter().map(component_json).collect();
@@ -119,6 +135,10 @@ pub(super) fn text(rows: &[Row]) -> String {
     if rows.iter().any(|row| row.entropy.is_some()) {
         head.extend(["entropy", "above %"]);
         cells.iter_mut().zip(rows).for_each(|(cells, row)| cells.extend(row.entropy_cells()));
+    }
+    if rows.iter().any(|row| row.lossy.is_some()) {
+        head.extend(["error", "output error", "recipe"]);
+        cells.iter_mut().zip(rows).for_each(|(cells, row)| cells.extend(row.lossy_cells()));
     }
     text::table(&head, &[3, 4, 6, 7, 8], &cells)
 }

@@ -42,7 +42,11 @@ fn join_by<T: Number, R: Round, const BIAS: bool>(affine: Affine, grid: Grid, co
             Form::ZeroPoint => grid.spread::<Byte>(&tile, components[2], &mut zeros),
             Form::Zero | Form::Bias => grid.spread_floats(&tile, affine.scale, components[2], &mut zeros),
         }
-        scales.iter_mut().chain(&mut zeros).for_each(|x| *x = R::round(*x));
+        // What has half precision already stays what it is.
+        if affine.scale != Float::F16 {
+            scales.iter_mut().for_each(|x| *x = R::round(*x));
+            zeros.iter_mut().for_each(|x| *x = R::round(*x));
+        }
         for run in grid.runs(&tile) {
             let numbers = codes[run.clone()].iter().zip(scales.iter().zip(&zeros));
             for (element, (&code, (&scale, &zero))) in elements[run].iter_mut().zip(numbers) {

@@ -121,7 +121,7 @@ impl Encoding for BlockScale {
         for i in 0..grid.count() {
             let elements = grid.members(i).flatten();
             let greatest = elements.clone().map(|i| element.get(data, i).abs()).fold(0.0, f32::max);
-            let (greatest, most) = (f64::from(greatest), f64::from(most));
+            let greatest = f64::from(greatest);
             let scale = match self.sense {
                 Sense::Multiply => greatest / most,
                 Sense::Divide => most / greatest,

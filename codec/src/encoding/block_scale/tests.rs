@@ -54,7 +54,7 @@ fn every_scheme_decodes_as_the_page_says() {
 /// small in their group.
 #[test]
 fn rounding_is_to_the_nearest() {
-    let weights: Vec<f32> = (0..2000).map(|i| ((i * i * 7919 % 10_007) as f32 / 10_007.0 - 0.4) * 0.02).collect();
+    let weights: Vec<f32> = (0..2000usize).map(|i| ((i * i * 7919 % 10_007) as f32 / 10_007.0 - 0.4) * 0.02).collect();
     for (values, tolerance) in [(Float::E4M3, 1.0 / 16.0), (Float::E5M2, 1.0 / 8.0), (Float::BF16, 1.0 / 256.0)] {
         for scale in [Float::E8M0, Float::E4M3, Float::BF16, Float::F32] {
             for sense in [Sense::Multiply, Sense::Divide] {

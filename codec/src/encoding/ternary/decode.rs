@@ -1,47 +1,41 @@
 //! Symbols to elements.
 
-use half::{bf16, f16};
-
-use super::Float;
-use super::groups::Groups;
+use crate::encoding::groups::Grid;
+use crate::encoding::number::{Bf16, F16, Float, Number};
 use crate::stream::StreamError;
 
 /// Puts elements together, `numbers` being the minima and the maxima of the groups.
 pub(super) fn join(
-    float: Float,
-    groups: Groups,
+    element: Float,
+    grid: Grid,
     symbols: &[u8],
     numbers: [&[u8]; 2],
     data: &mut [u8],
 ) -> Result<(), StreamError> {
-    let numbers = numbers.map(|numbers| numbers.as_chunks::<2>().0);
-    for (group, range) in groups.runs() {
-        let symbols = &symbols[range.clone()];
-        if symbols.iter().fold(0, |threes, symbol| threes | symbol & symbol >> 1) != 0 {
-            return Err(StreamError::Invalid("a symbol that is not ternary"));
-        }
-        let pair = numbers.map(|numbers| u16::from_le_bytes(numbers[group]));
-        let place = &mut data[range.start * float.len()..range.end * float.len()];
-        match float {
-            Float::BF16 => fill_16(symbols, pair, place),
-            Float::F16 => fill_16(symbols, pair.map(half_precision), place),
-            Float::F32 => fill_32(symbols, pair.map(|bits| u32::from(bits) << 16), place),
+    for group in 0..grid.count() {
+        let pair = numbers.map(|numbers| Bf16::of(numbers)[group]);
+        for run in grid.members(group) {
+            let symbols = &symbols[run.clone()];
+            if symbols.iter().fold(0, |threes, symbol| threes | symbol & symbol >> 1) != 0 {
+                return Err(StreamError::Invalid("a symbol that is not ternary"));
+            }
+            let place = &mut data[run.start * element.len()..run.end * element.len()];
+            match element {
+                Float::F32 => fill_32(symbols, pair.map(|[low, high]| [0, 0, low, high]), place),
+                Float::F16 => fill_16(symbols, pair.map(|number| F16::from_f32(Bf16::to_f32(number))), place),
+                _ => fill_16(symbols, pair, place),
+            }
         }
     }
     Ok(())
 }
 
-/// The bits of the nearest number of half precision.
-fn half_precision(bits: u16) -> u16 {
-    let number = bf16::from_bits(bits);
-    if number.is_nan() { 0x7e00 } else { f16::from_f32(number.to_f32()).to_bits() }
-}
-
-/// The first number where a symbol is 1, the second one where it is 2. Masks instead of a look-up: this is done for many
-/// elements at once.
+/// Defines a function that writes the first number where a symbol is 1 and the second one where it is 2. Masks instead of
+/// a look-up: this is done for many elements at once.
 macro_rules! fill {
-    ($name:ident, $bits:ty) => {
-        fn $name(symbols: &[u8], [minimum, maximum]: [$bits; 2], data: &mut [u8]) {
+    ($name:ident, $bits:ty, $len:literal) => {
+        fn $name(symbols: &[u8], numbers: [[u8; $len]; 2], data: &mut [u8]) {
+            let [minimum, maximum] = numbers.map(<$bits>::from_le_bytes);
             for (element, &symbol) in data.as_chunks_mut().0.iter_mut().zip(symbols) {
                 let (is_minimum, is_maximum) = (<$bits>::from(symbol & 1), <$bits>::from(symbol >> 1));
                 *element = (minimum & is_minimum.wrapping_neg() | maximum & is_maximum.wrapping_neg()).to_le_bytes();
@@ -50,5 +44,5 @@ macro_rules! fill {
     };
 }
 
-fill!(fill_16, u16);
-fill!(fill_32, u32);
+fill!(fill_16, u16, 2);
+fill!(fill_32, u32, 4);

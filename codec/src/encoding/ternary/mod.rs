@@ -1,19 +1,24 @@
 //! `ternary`: weights that are 0 or one of two numbers of their group. See `SPEC.md` in this folder.
 
-use cmz_format::Dtype;
-use half::{bf16, f16};
+use cmz_format::Result;
 use serde_json::{Map, Value};
 
+<<<<<<< HEAD
+use super::groups::{Grid, MAX_GROUP};
+use super::number::Float;
+use super::params::{Params, entries};
+use super::{Array, Component, Components, Encoding};
+=======
 use self::groups::Groups;
 use super::groups::MAX_GROUP;
 use super::params::Params;
 use super::{Array, Component, Components, Element, Encoding};
 use crate::device::{DeviceFloat, DeviceGroups, DeviceNode, DeviceTernary};
+>>>>>>> kernels
 use crate::stream::{StreamError, Width};
 
 mod decode;
 mod encode;
-mod groups;
 #[cfg(test)]
 mod tests;
 
@@ -29,14 +34,6 @@ pub static BY_ROW: Ternary = Ternary::new(1, MAX_GROUP);
 /// Groups of three rows and 16 columns.
 pub static GROUPED: Ternary = Ternary::new(3, 16);
 
-/// A type of the elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Float {
-    F16,
-    BF16,
-    F32,
-}
-
 impl Ternary {
     /// In groups of `rows` rows and `columns` columns. A group has no more columns than the row it is in.
     ///
@@ -49,9 +46,11 @@ impl Ternary {
         Self { group: [rows, columns] }
     }
 
-    fn groups(self, array: Array) -> Option<Groups> {
-        let len = Float::of(array.element)?.len();
-        array.byte_len.is_multiple_of(len).then(|| Groups::new(array.byte_len / len, array.row, self.group))
+    /// The elements' type and groups; `None` if this is no array of them.
+    fn grid(self, array: Array) -> Option<(Float, Grid)> {
+        let element = Float::of(array.element)?;
+        let grid = || Grid::new(self.group, array.byte_len / element.len(), array.row);
+        array.byte_len.is_multiple_of(element.len()).then(|| (element, grid()))
     }
 }
 
@@ -61,10 +60,10 @@ impl Encoding for Ternary {
     }
 
     fn params(&self) -> Map<String, Value> {
-        [("group".to_owned(), self.group.to_vec().into())].into_iter().collect()
+        entries([("group", self.group.to_vec().into())])
     }
 
-    fn with_params(&self, params: &Map<String, Value>) -> cmz_format::Result<Option<Box<dyn Encoding>>> {
+    fn with_params(&self, params: &Map<String, Value>) -> Result<Option<Box<dyn Encoding>>> {
         let params = Params::new(self.name(), &["group"], params)?;
         Ok(Some(Box::new(Self { group: params.group()? })))
     }
@@ -74,25 +73,25 @@ impl Encoding for Ternary {
     }
 
     fn components(&self, array: Array) -> Option<Components> {
-        let groups = self.groups(array)?.count();
-        let elements = array.byte_len / Float::of(array.element)?.len();
-        let numbers = Array::vector(Element::Dtype(Dtype::BF16), groups * 2);
-        let symbols = Array::of_symbols(Width::new(2), elements);
+        let (element, grid) = self.grid(array)?;
+        let symbols = Array::of_symbols(Width::new(2), array.byte_len / element.len()).in_rows(array.row);
+        let numbers = grid.floats(Float::BF16);
         let components = [("symbols", symbols), ("minima", numbers), ("maxima", numbers)];
         Some(components.map(|(name, array)| Component { name, array }).into_iter().collect())
     }
 
     fn split(&self, array: Array, data: &[u8], components: &mut [&mut [u8]]) {
-        let float = Float::of(array.element).expect("components() has a rule for this array");
-        let groups = self.groups(array).expect("components() has a rule for this array");
+        let (element, grid) = self.grid(array).expect("components() has a rule for this array");
         let [symbols, minima, maxima] = components else { unreachable!("components() gave this array three") };
-        encode::split(float, groups, data, symbols, [minima, maxima]);
+        encode::split(element, grid, data, symbols, [minima, maxima]);
     }
 
     fn join(&self, array: Array, components: &[&[u8]], data: &mut [u8]) -> Result<(), StreamError> {
-        let float = Float::of(array.element).expect("components() has a rule for this array");
-        let groups = self.groups(array).expect("components() has a rule for this array");
+        let (element, grid) = self.grid(array).ok_or(StreamError::Length)?;
         let [symbols, minima, maxima] = *components else { unreachable!("components() gave this array three") };
+<<<<<<< HEAD
+        decode::join(element, grid, symbols, [minima, maxima], data)
+=======
         decode::join(float, groups, symbols, [minima, maxima], data)
     }
 
@@ -138,5 +137,6 @@ impl Float {
             Self::BF16 => bf16::from_le_bytes(data.as_chunks().0[i]).to_f32(),
             Self::F32 => f32::from_le_bytes(data.as_chunks().0[i]),
         }
+>>>>>>> kernels
     }
 }

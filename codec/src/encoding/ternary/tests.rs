@@ -1,6 +1,11 @@
 //! The decoder against the page, and the encoder against what it may round to.
 
+use cmz_format::Dtype;
+use half::{bf16, f16};
+
 use super::*;
+use crate::encoding::Element;
+use crate::encoding::testing::group_of;
 use crate::stream::laws::Random;
 
 const FLOATS: [(Float, Dtype); 3] = [(Float::F16, Dtype::F16), (Float::BF16, Dtype::BF16), (Float::F32, Dtype::F32)];
@@ -9,7 +14,7 @@ fn bytes(float: Float, x: f32) -> Vec<u8> {
     match float {
         Float::F16 => f16::from_f32(x).to_le_bytes().to_vec(),
         Float::BF16 => bf16::from_f32(x).to_le_bytes().to_vec(),
-        Float::F32 => x.to_le_bytes().to_vec(),
+        _ => x.to_le_bytes().to_vec(),
     }
 }
 
@@ -24,12 +29,6 @@ fn join(ternary: Ternary, array: Array, parts: &[Vec<u8>]) -> Result<Vec<u8>, St
     let mut data = vec![0xa5; array.byte_len];
     let slices: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
     ternary.join(array, &slices, &mut data).map(|()| data)
-}
-
-/// The group of an element, as the page says.
-fn group_of(i: usize, elements: usize, row: usize, [r, c]: [usize; 2]) -> usize {
-    let w = row.min(elements);
-    i / w / r * w.div_ceil(c) + i % w / c
 }
 
 #[test]
@@ -58,10 +57,10 @@ fn decodes_as_the_page_says() {
                 (1000, [1 << 24, 1 << 24]),
             ] {
                 let ternary = Ternary::new(group[0], group[1]);
-                let group = group.map(|n| n as usize);
                 let array = Array::new(Element::Dtype(dtype), elements * float.len(), row);
                 let lens: Vec<usize> = ternary.components(array).unwrap().iter().map(|c| c.array.byte_len).collect();
-                let groups = (0..elements).map(|i| group_of(i, elements, row, group) + 1).max().unwrap_or(0);
+                let w = row.min(elements).max(1);
+                let groups = elements.div_ceil(w).div_ceil(group[0] as usize) * w.div_ceil(group[1] as usize);
                 assert_eq!(lens, [elements, 2 * groups, 2 * groups], "{elements}, {row}, {group:?}");
                 let mut parts: Vec<Vec<u8>> =
                     lens.iter().map(|&len| (0..len).map(|_| random.next() as u8).collect()).collect();
@@ -76,7 +75,7 @@ fn decodes_as_the_page_says() {
                         Float::BF16 => number.to_le_bytes().to_vec(),
                         Float::F16 if number.is_nan() => vec![0x00, 0x7e],
                         Float::F16 => bytes(float, number.to_f32()),
-                        Float::F32 => (u32::from(number.to_bits()) << 16).to_le_bytes().to_vec(),
+                        _ => (u32::from(number.to_bits()) << 16).to_le_bytes().to_vec(),
                     }
                 };
                 let expected: Vec<u8> = (0..elements).flat_map(number).collect();

@@ -138,6 +138,7 @@ fn real_weights_come_back_through_a_cmz_file() {
             verify: true,
             io: IoMode::Auto,
             bases: Vec::new(),
+            quantizer: None,
         };
         compress_source(&files[0], &cmz, &options, &()).unwrap();
         let archive = Archive::open(&cmz).unwrap();

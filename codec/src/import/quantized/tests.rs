@@ -79,6 +79,7 @@ impl Checkpoint {
             replace: true,
             verify: true,
             bases: Vec::new(),
+            quantizer: None,
         };
         compress(&plan, &options, &()).expect("a conversion");
         let back = plan_decompress(&self.path().join("out"), Some(&self.path().join("back")), true).expect("a plan");

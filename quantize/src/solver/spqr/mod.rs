@@ -25,7 +25,8 @@ pub enum Outliers {
     /// Those whose rounding would make an error above this threshold τ: e² > τ · meanⱼ(var(W·ⱼ)/c²ⱼⱼ), with e = (w − ŵ)/cⱼⱼ. The
     /// paper uses 0.1 to 0.45. The lower, the more outliers.
     Threshold(f64),
-    /// About this share of the weights, at most: the threshold is found by bisection on up to about 512 rows.
+    /// About this share of the weights, at most: the threshold is found by bisection on up to about 512 rows,
+    /// to 2 %.
     Share(f64),
 }
 
@@ -111,8 +112,10 @@ pub struct Spqr {
 const SAMPLE_ROWS: usize = 512;
 /// Least and greatest threshold of the bisection, as powers of two.
 const THRESHOLDS: (f64, f64) = (-16.0, 10.0);
-/// Steps of the bisection: then the threshold is known to less than half a percent.
+/// Steps of the bisection, at most: then the threshold is known to less than half a percent.
 const BISECTIONS: usize = 12;
+/// What part of the share asked for is near enough.
+const ENOUGH: f64 = 0.98;
 
 impl Solver {
     /// Rounds weights to SpQR, as §4.3 and Algorithm 1 of the paper and their implementation have it, except in what follows.
@@ -207,10 +210,14 @@ impl Solver {
             self.bands(weights, options, middle.exp2() * spread, &bands, |band| {
                 outliers += band.outliers.iter().map(Vec::len).sum::<usize>();
             })?;
-            if outliers as f64 > share * count as f64 {
+            let found = outliers as f64 / count.max(1) as f64;
+            if found > share {
                 low = middle;
             } else {
                 high = middle;
+                if found >= ENOUGH * share {
+                    break;
+                }
             }
         }
         Ok(high.exp2())

@@ -1,6 +1,6 @@
 //! The conversions against the `half` crate and against formulas in double precision.
 
-use super::*;
+use super::number::*;
 
 /// Numbers of single precision of every sign and exponent, with mantissas at and beside the points where
 /// rounding changes.

@@ -1,0 +1,93 @@
+//! Quantized checkpoints.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::common::{cmz, contents, folder};
+
+/// A GPTQ checkpoint of one module: eight rows of the codes 0 to 7, less a zero point of 4, by halves.
+fn gptq(dir: &Path, quantization: &serde_json::Value) {
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>();
+    let scales: Vec<u8> = 0x3800_u16.to_le_bytes().repeat(8);
+    let parts = [
+        ("qweight", "I32", json!([1, 8]), words(&[0x7654_3210; 8])),
+        ("qzeros", "I32", json!([1, 1]), words(&[0x3333_3333])),
+        ("scales", "F16", json!([1, 8]), scales),
+    ];
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    for (name, dtype, shape, bytes) in parts {
+        let offsets = [data.len(), data.len() + bytes.len()];
+        header.insert(format!("up.{name}"), json!({"dtype": dtype, "shape": shape, "data_offsets": offsets}));
+        data.extend(bytes);
+    }
+    let header = serde_json::Value::Object(header).to_string();
+    fs::create_dir_all(dir.join("model")).unwrap();
+    let file = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &data].concat();
+    fs::write(dir.join("model/model.safetensors"), file).unwrap();
+    fs::write(dir.join("model/config.json"), json!({"quantization_config": quantization}).to_string()).unwrap();
+}
+
+fn row() -> Vec<u8> {
+    [0xc000, 0xbe00, 0xbc00, 0xb800, 0x0000, 0x3800, 0x3c00, 0x3e00_u16]
+        .iter()
+        .flat_map(|half| half.to_le_bytes())
+        .collect()
+}
+
+#[test]
+fn weights_of_a_quantized_checkpoint_are_views() {
+    let dir = folder();
+    gptq(dir.path(), &json!({"quant_method": "gptq", "bits": 4, "group_size": 8}));
+    let json = cmz(dir.path(), &["import", "auto", "model", "-o", "out", "--json"]).expect(0).json();
+    assert_eq!((&json["schema"], &json["files"][0]["views"]), (&"cmz.import/1".into(), &1.into()));
+    let json = cmz(dir.path(), &["inspect", "out", "--json"]).expect(0).json();
+    let view = &json["files"][0]["views"][0];
+    assert_eq!(
+        (&view["name"], &view["layout"], &view["readable"]),
+        (&"up.weight".into(), &"gptq".into(), &true.into())
+    );
+    let text = cmz(dir.path(), &["inspect", "out", "--tensors"]).expect(0).out;
+    assert!(text.contains("1 view") && text.contains("gptq[bits=4 group_size=8 zero_points=minus_one]"), "{text}");
+
+    let extract = ["extract", "out", "up.weight", "--format", "raw", "-o", "dense.bin", "-f"];
+    cmz(dir.path(), &extract).expect(0);
+    assert_eq!(fs::read(dir.path().join("dense.bin")).unwrap(), row().repeat(8));
+    cmz(dir.path(), &[&extract[..], &["--rows", "2:5"]].concat()).expect(0);
+    assert_eq!(fs::read(dir.path().join("dense.bin")).unwrap(), row().repeat(3));
+    cmz(dir.path(), &["extract", "out", "up.weight[2:9]"]).expect(2).says(&["rows 2:9 of 8"]);
+    cmz(dir.path(), &["extract", "out", "up.weight"]).expect(0);
+    let npy = fs::read(dir.path().join("up.weight.npy")).unwrap();
+    assert!(npy.ends_with(&row().repeat(8)) && String::from_utf8_lossy(&npy).contains("'shape': (8, 8)"));
+    cmz(dir.path(), &["extract", "out", "down.weight"]).expect(2).says(&["there is no such tensor"]);
+
+    cmz(dir.path(), &["verify", "out"]).expect(0);
+    cmz(dir.path(), &["decompress", "out", "-o", "back"]).expect(0);
+    assert!(contents(&dir.path().join("back")) == contents(&dir.path().join("model")));
+    // What is whole of the tensors is whole of the views.
+    cmz(dir.path(), &["recover", "out/model.cmz", "-o", "saved.cmz"]).expect(0);
+    cmz(dir.path(), &["extract", "saved.cmz", "up.weight", "-f", "-o", "saved.npy"]).expect(0);
+    assert_eq!(fs::read(dir.path().join("saved.npy")).unwrap(), npy);
+}
+
+#[test]
+fn plain_compression_adds_views_and_notes() {
+    let dir = folder();
+    gptq(dir.path(), &json!({"quant_method": "gptq", "bits": 4, "group_size": 8}));
+    let run = cmz(dir.path(), &["compress", "model", "-o", "out"]).expect(0);
+    assert!(run.err.is_empty(), "{run:?}");
+    cmz(dir.path(), &["compress", "model/model.safetensors", "-o", "one.cmz"]).expect(0);
+    cmz(dir.path(), &["extract", "one.cmz", "up.weight"]).expect(0);
+    // A checkpoint whose views have changed is no longer up to date.
+    gptq(dir.path(), &json!({"quant_method": "gptq", "bits": 4, "group_size": 8, "checkpoint_format": "gptq_v2"}));
+    fs::remove_file(dir.path().join("out/config.json")).unwrap();
+    cmz(dir.path(), &["compress", "model", "-o", "out"]).expect(5).says(&["error[CMZ5001]"]);
+
+    gptq(dir.path(), &json!({"quant_method": "gptq", "bits": 3, "group_size": 8}));
+    let run = cmz(dir.path(), &["compress", "model", "-o", "other"]).expect(0);
+    run.says(&["no view of up.weight"]);
+    cmz(dir.path(), &["import", "auto", "model", "-o", "x"]).expect(3).says(&["error[CMZ3008]", "cmz compress"]);
+    cmz(dir.path(), &["import", "awq", "model", "-o", "x"]).expect(3).says(&["is of gptq, not awq"]);
+    assert!(!dir.path().join("x").exists());
+}

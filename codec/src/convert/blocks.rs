@@ -1,0 +1,340 @@
+//! Encoding and writing the blocks of a planned file, and taking over those that are there already.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::mpsc::SyncSender;
+
+use cmz_format::{
+    BlockHeader, BlockKind, Code, EncodedBlock, Error, Header as CmzHeader, Item, Limits, Result, Writer, crc32,
+};
+
+use super::compress::{CompressOptions, Layout};
+use super::plan::{Job, Work, block_jobs, jobs};
+use super::{CHUNK, Progress, Target, advance, parse_items};
+use crate::array::Parts;
+use crate::io::{PlainFile, ReadAt};
+use crate::tensor::StoredTensor;
+use crate::{Scratch, lock, pipeline};
+
+pub(super) type FileWriter = Writer<BufWriter<File>>;
+
+/// A conversion whose blocks are being written.
+pub(super) struct Conversion<'a> {
+    pub(super) source: &'a dyn ReadAt,
+    pub(super) layout: &'a Layout<'a>,
+    /// How each tensor is stored.
+    pub(super) stored: &'a [StoredTensor],
+    pub(super) options: &'a CompressOptions,
+    pub(super) progress: &'a dyn Progress,
+}
+
+impl Conversion<'_> {
+    /// Opens a writer on the unfinished file, behind what an interrupted conversion left there
+    /// as far as that is whole and the source is still the same. Rounded blocks that are there go
+    /// to `rounded`.
+    pub(super) fn open_writer(
+        &self,
+        target: &mut Target,
+        header: &CmzHeader,
+        rounded: &SyncSender<Vec<u8>>,
+    ) -> Result<FileWriter> {
+        let partial = PlainFile::open(target.partial())?;
+        let file =
+            target.file().try_clone().map_err(|e| Error::io("cannot open the file", e).in_file(target.partial()))?;
+        let sink = BufWriter::with_capacity(CHUNK, file);
+        let plan = self.layout.plan.clone();
+        if !is_resumable(&partial, header, self.options.replace).map_err(|e| e.in_file(target.partial()))? {
+            target.truncate(0)?;
+            return Writer::new(sink, header, plan);
+        }
+        let mut writer = Writer::resume(sink, header, plan)?;
+        let mut jobs = block_jobs(&self.layout.plan);
+        let mut replay = Replay { conversion: self, job: None, scratch: Scratch::new(), decoded: Vec::new() };
+        let replayed = parse_items(&partial, Limits::default(), |item| {
+            let good = match item {
+                Item::Block { header, .. } => {
+                    replay.job = jobs.next();
+                    replay.is_unchanged(header)?
+                }
+                Item::Payload { header, bytes, .. } if header.kind == BlockKind::Data => {
+                    replay.take_over(header, bytes, &mut writer, rounded)?
+                }
+                _ => true,
+            };
+            Ok(good && writer.replay(item).is_ok())
+        });
+        // The unfinished file ends somehow; what was whole before has been replayed.
+        drop(replayed);
+        let len = writer.end_replay();
+        target.truncate(len)?;
+        Ok(writer)
+    }
+
+    /// Encodes all blocks that are still to be written and writes them in order. Rounded ones go to
+    /// `rounded`, too.
+    pub(super) fn write_blocks(
+        &self,
+        writer: &mut FileWriter,
+        partial: &Path,
+        rounded: &SyncSender<Vec<u8>>,
+    ) -> Result<()> {
+        let written = writer.blocks_written();
+        let mut jobs = jobs(&self.layout.plan).filter(|job| job.is_due(written)).peekable();
+        let is_lossy = |job: &Job| job.work != Work::Literal && self.layout.lossy[job.tensor].is_some();
+        while let Some(next) = jobs.peek() {
+            if is_lossy(next) {
+                let tensor = next.tensor;
+                let due: Vec<Job> =
+                    std::iter::from_fn(|| jobs.next_if(|j| is_lossy(j) && j.tensor == tensor)).collect();
+                self.write_lossy(&due, writer, partial, rounded)
+                    .map_err(|e| e.in_tensor(&self.layout.header.tensors[tensor].name))?;
+            } else {
+                self.write_exact(std::iter::from_fn(|| jobs.next_if(|job| !is_lossy(job))), writer, partial)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes blocks that are stored exactly.
+    fn write_exact(
+        &self,
+        jobs: impl Iterator<Item = Job> + Send,
+        writer: &mut FileWriter,
+        partial: &Path,
+    ) -> Result<()> {
+        let buffers = Mutex::new(Vec::new());
+        let mut checksums = Vec::new();
+        pipeline::ordered(
+            self.options.threads,
+            jobs,
+            |job, scratch| {
+                if let Some(buffer) = lock(&buffers).pop() {
+                    scratch.recycle(buffer);
+                }
+                self.work(&job, scratch)
+            },
+            |done| {
+                if let Some(buffer) = write_block(writer, done, &mut checksums).map_err(|e| e.in_file(partial))? {
+                    lock(&buffers).push(buffer.bytes);
+                    advance(self.progress, buffer.decoded_len)?;
+                }
+                Ok(())
+            },
+        )
+    }
+
+    /// Rounds a tensor and writes those of its blocks that are `due`. It is always rounded as a
+    /// whole, so that the error of all of it is known.
+    fn write_lossy(
+        &self,
+        due: &[Job],
+        writer: &mut FileWriter,
+        partial: &Path,
+        rounded: &SyncSender<Vec<u8>>,
+    ) -> Result<()> {
+        let tensor = due[0].tensor;
+        let Some(lossy) = &self.layout.lossy[tensor] else { return Ok(()) };
+        let entry = &self.layout.header.tensors[tensor];
+        if due[0].work == Work::Descriptor {
+            writer.descriptor().map_err(|e| e.in_file(partial))?;
+        }
+        let data: Vec<&Job> = due.iter().filter(|job| job.work == Work::Encode).collect();
+        let mut original = vec![0; entry.byte_len() as usize];
+        self.source.read_at(entry.range.start, &mut original)?;
+        let blocks = lossy.quantizer.quantize(&original, self.options.threads)?;
+        let pieces = original.chunks(lossy.tensor(entry).block_len().max(1) as usize);
+        if pieces.len() != blocks.len() {
+            let why = format!("a quantizer made {} blocks of {}", blocks.len(), pieces.len());
+            return Err(Error::new(Code::InvalidArgument, why));
+        }
+        let skipped = blocks.len() - data.len();
+        let mut decoded = Vec::with_capacity(original.len());
+        pipeline::ordered(
+            self.options.threads,
+            blocks.into_iter().zip(pieces).enumerate(),
+            |(ordinal, (parts, piece)): (usize, (Parts, &[u8])), scratch| {
+                let level = self.options.encode.level;
+                Ok((ordinal, self.stored[tensor].encode_parts(piece.len(), parts, level, scratch)?))
+            },
+            |(ordinal, (block, bytes))| {
+                decoded.extend_from_slice(&bytes);
+                if ordinal < skipped {
+                    return Ok(());
+                }
+                writer.data(&block).map_err(|e| e.in_file(partial))?;
+                let len = bytes.len() as u64;
+                send(rounded, bytes);
+                advance(self.progress, len)
+            },
+        )?;
+        writer.lossy(lossy.record(&entry.name, &original, &decoded)?);
+        Ok(())
+    }
+
+    fn work(&self, job: &Job, scratch: &mut Scratch) -> Result<Done> {
+        if job.work == Work::Descriptor {
+            return Ok(Done::Descriptor);
+        }
+        let mut bytes = scratch.buffer((job.range.end - job.range.start) as usize);
+        self.source.read_at(job.range.start, &mut bytes)?;
+        Ok(match job.work {
+            Work::Literal => Done::Literal(bytes),
+            Work::Payload => Done::Raw(bytes),
+            Work::Checksum { of } => {
+                let crc = crc32(&bytes);
+                scratch.recycle(bytes);
+                Done::Checksum { crc, of }
+            }
+            Work::Encode => {
+                let stored = &self.stored[job.tensor];
+                let read_reference =
+                    |scratch: &mut Scratch, bytes: &mut [u8]| match (stored.reference(), self.layout.base) {
+                        (Some(reference), Some(base)) => {
+                            base.read_range_into(base.find(&reference.tensor)?, job.start, scratch, bytes)
+                        }
+                        _ => Ok(()),
+                    };
+                let block = stored.encode_block(&bytes, self.options.encode.level, scratch, read_reference)?;
+                scratch.recycle(bytes);
+                Done::Encoded(block)
+            }
+            Work::Descriptor => Done::Descriptor,
+        })
+    }
+}
+
+/// What a worker made of a job.
+#[expect(clippy::large_enum_variant, reason = "a few exist at a time")]
+enum Done {
+    Literal(Vec<u8>),
+    Descriptor,
+    Checksum { crc: u32, of: usize },
+    Encoded(EncodedBlock),
+    Raw(Vec<u8>),
+}
+
+/// A buffer that has been written.
+struct Written {
+    decoded_len: u64,
+    bytes: Vec<u8>,
+}
+
+/// Writes what a worker made.
+fn write_block(writer: &mut FileWriter, done: Done, checksums: &mut Vec<u32>) -> Result<Option<Written>> {
+    let plain = |bytes: Vec<u8>| Written { decoded_len: bytes.len() as u64, bytes };
+    Ok(match done {
+        Done::Descriptor => {
+            writer.descriptor()?;
+            None
+        }
+        Done::Checksum { crc, of } => {
+            checksums.push(crc);
+            if checksums.len() == of {
+                writer.contiguous(checksums)?;
+                checksums.clear();
+            }
+            None
+        }
+        Done::Literal(bytes) => {
+            writer.literal(&bytes)?;
+            Some(plain(bytes))
+        }
+        Done::Raw(bytes) => {
+            writer.payload(&bytes)?;
+            Some(plain(bytes))
+        }
+        Done::Encoded(block) => {
+            writer.data(&block)?;
+            Some(Written { decoded_len: block.decoded_len.into(), bytes: block.payload })
+        }
+    })
+}
+
+/// Takes over the blocks of an unfinished file.
+struct Replay<'a> {
+    conversion: &'a Conversion<'a>,
+    /// What the plan says of the block at hand.
+    job: Option<Job>,
+    scratch: Scratch,
+    /// What the blocks of a rounded tensor decode to, so far.
+    decoded: Vec<u8>,
+}
+
+impl Replay<'_> {
+    /// Whether a block is still what the source says. Descriptors come from the plan, and rounded
+    /// blocks from bytes that the fingerprint vouches for.
+    fn is_unchanged(&self, header: &BlockHeader) -> Result<bool> {
+        let Some(job) = &self.job else { return Ok(false) };
+        match header.kind {
+            BlockKind::Literal => Ok(crc_of(self.conversion.source, job.range.clone())? == header.crc_decoded),
+            BlockKind::Data if self.conversion.layout.lossy[job.tensor].is_none() => {
+                Ok(crc_of(self.conversion.source, job.range.clone())? == header.crc_decoded)
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// Decodes a block of a rounded tensor; after the last one, records how far the tensor is from
+    /// what it was. False if the block is damaged.
+    fn take_over(
+        &mut self,
+        header: &BlockHeader,
+        payload: &[u8],
+        writer: &mut FileWriter,
+        rounded: &SyncSender<Vec<u8>>,
+    ) -> Result<bool> {
+        let Conversion { source, layout, stored, .. } = self.conversion;
+        let Some(Job { tensor, range, start, .. }) = self.job.clone() else { return Ok(false) };
+        let Some(lossy) = &layout.lossy[tensor] else { return Ok(true) };
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        let reference = |_: &mut Scratch, _: &mut [u8]| Ok(());
+        let decoded = stored[tensor].decode_block(header, payload, &mut self.scratch, &mut bytes, reference);
+        if decoded.and_then(|()| header.check_decoded(&bytes)).is_err() {
+            return Ok(false);
+        }
+        if start == 0 {
+            self.decoded.clear();
+        }
+        self.decoded.extend_from_slice(&bytes);
+        send(rounded, bytes);
+        let entry = &layout.header.tensors[tensor];
+        if range.end == entry.range.end {
+            let mut original = vec![0; entry.byte_len() as usize];
+            source.read_at(entry.range.start, &mut original)?;
+            writer.lossy(lossy.record(&entry.name, &original, &self.decoded)?);
+        }
+        Ok(true)
+    }
+}
+
+/// Sends what was rounded to be hashed. Nobody listens only where hashing has failed, which will be
+/// reported.
+fn send(rounded: &SyncSender<Vec<u8>>, bytes: Vec<u8>) {
+    let _ = rounded.send(bytes);
+}
+
+/// Whether an unfinished file is of this conversion; no, if there is nothing in it.
+fn is_resumable(partial: &PlainFile, header: &CmzHeader, replace: bool) -> Result<bool> {
+    if partial.byte_len() < cmz_format::HEADER_LEN as u64 {
+        return Ok(false);
+    }
+    let mut bytes = [0; cmz_format::HEADER_LEN];
+    partial.read_at(0, &mut bytes)?;
+    if bytes == header.to_bytes() {
+        return Ok(true);
+    }
+    if replace {
+        return Ok(false);
+    }
+    Err(Error::new(Code::OtherPartial, "an unfinished file of another conversion is in the way")
+        .with_help("delete it, or pass -f to start over"))
+}
+
+fn crc_of(source: &dyn ReadAt, range: Range<u64>) -> Result<u32> {
+    let mut bytes = vec![0; (range.end - range.start) as usize];
+    source.read_at(range.start, &mut bytes)?;
+    Ok(crc32(&bytes))
+}

@@ -1,0 +1,157 @@
+//! Where the values of a block are.
+
+use arrayvec::ArrayVec;
+
+use super::{Index, SIXTEEN};
+use crate::encoding::{Array, Element};
+use crate::stream::{StreamError, Width};
+
+/// Columns of a piece of a row, at most: a count and a distance within it fit 16 bits.
+const PIECE: usize = 1 << 15;
+
+/// The places of an array that values can be at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places {
+    index: Index,
+    elements: usize,
+    row: usize,
+}
+
+impl Places {
+    pub(super) fn new(index: Index, elements: usize, row: usize) -> Self {
+        Self { index, elements, row: row.min(elements).max(1) }
+    }
+
+    /// The component arrays that tell the places, as short as they can be.
+    pub(super) fn components(&self) -> ArrayVec<(&'static str, Array), 2> {
+        match self.index {
+            Index::Bitmap => {
+                let bytes = Array::vector(Element::Symbol(Width::BYTE), self.elements.div_ceil(8));
+                [("bitmap", bytes)].into_iter().collect()
+            }
+            Index::Rows => {
+                let pieces = self.runs_of(PIECE).count();
+                let counts = Array::of_symbols(SIXTEEN, pieces).in_rows(self.row.div_ceil(PIECE));
+                [("counts", counts), ("deltas", self.deltas(0))].into_iter().collect()
+            }
+            Index::NOfM { m, .. } => {
+                let width = Width::new((m - 1).ilog2() as u8 + 1);
+                [("positions", Array::of_symbols(width, self.least()))].into_iter().collect()
+            }
+        }
+    }
+
+    /// The array with `count` distances.
+    pub(super) fn deltas(&self, count: usize) -> Array {
+        Array::of_symbols(SIXTEEN, count)
+    }
+
+    /// Number of values that there are in any case.
+    pub(super) fn least(&self) -> usize {
+        match self.index {
+            Index::Bitmap | Index::Rows => 0,
+            Index::NOfM { n, m } => self.runs_of(m.into()).map(|run| run.len().min(n.into())).sum(),
+        }
+    }
+
+    /// Number of values, by the first of the component arrays.
+    pub(super) fn count(&self, index: &[u8]) -> Result<usize, StreamError> {
+        match self.index {
+            Index::Bitmap => {
+                let spare = index.len() * 8 - self.elements;
+                if spare > 0 && index[index.len() - 1].leading_zeros() < spare as u32 {
+                    return Err(StreamError::Invalid("a bit is set behind the last element"));
+                }
+                Ok(index.iter().map(|byte| byte.count_ones() as usize).sum())
+            }
+            Index::Rows => self.runs_of(PIECE).zip(counts(index)).try_fold(0, |sum, (piece, count)| {
+                if count > piece.len() {
+                    return Err(StreamError::Invalid("a row has more values than elements"));
+                }
+                Ok(sum + count)
+            }),
+            Index::NOfM { .. } => Ok(self.least()),
+        }
+    }
+
+    /// Hands out every place, in order.
+    pub(super) fn for_each(
+        &self,
+        index: &[&[u8]],
+        mut visit: impl FnMut(usize) -> Result<(), StreamError>,
+    ) -> Result<(), StreamError> {
+        match self.index {
+            Index::Bitmap => {
+                self.count(index[0])?;
+                for (i, bytes) in index[0].chunks(8).enumerate() {
+                    let mut word = [0; 8];
+                    word[..bytes.len()].copy_from_slice(bytes);
+                    let mut word = u64::from_le_bytes(word);
+                    while word != 0 {
+                        visit(64 * i + word.trailing_zeros() as usize)?;
+                        word &= word - 1;
+                    }
+                }
+            }
+            Index::Rows => {
+                let mut deltas = counts(index[1]);
+                for (piece, count) in self.runs_of(PIECE).zip(counts(index[0])) {
+                    let mut next = piece.start;
+                    for delta in deltas.by_ref().take(count) {
+                        let place = next + delta;
+                        if place >= piece.end {
+                            return Err(StreamError::Invalid("a value is behind the end of its row"));
+                        }
+                        visit(place)?;
+                        next = place + 1;
+                    }
+                }
+            }
+            Index::NOfM { n, m } => {
+                let mut positions = index[0].iter();
+                for run in self.runs_of(m.into()) {
+                    let mut next = 0;
+                    for &position in positions.by_ref().take(run.len().min(n.into())) {
+                        let position = usize::from(position);
+                        if position < next || position >= run.len() {
+                            return Err(StreamError::Invalid("the positions of a run do not ascend within it"));
+                        }
+                        visit(run.start + position)?;
+                        next = position + 1;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the positions of the elements of greatest magnitude in each run, and hands them out.
+    pub(super) fn choose(&self, positions: &mut [u8], magnitude: impl Fn(usize) -> f32, mut visit: impl FnMut(usize)) {
+        let Index::NOfM { n, m } = self.index else { return };
+        let mut rest = positions.iter_mut();
+        for run in self.runs_of(m.into()) {
+            let mut places: Vec<usize> = run.clone().collect();
+            places.sort_by(|&a, &b| magnitude(b).total_cmp(&magnitude(a)));
+            places.truncate(n.into());
+            places.sort_unstable();
+            for (place, position) in places.into_iter().zip(rest.by_ref()) {
+                *position = (place - run.start) as u8;
+                visit(place);
+            }
+        }
+    }
+
+    /// The rows, cut into runs of `len` elements from the beginning of each.
+    fn runs_of(&self, len: usize) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
+        let Self { elements, row, .. } = *self;
+        (0..elements).step_by(row).flat_map(move |start| {
+            let end = (start + row).min(elements);
+            (start..end).step_by(len).map(move |start| start..(start + len).min(end))
+        })
+    }
+}
+
+/// Symbols of 16 bits.
+fn counts(symbols: &[u8]) -> impl Iterator<Item = usize> {
+    symbols.as_chunks().0.iter().map(|&symbol| u16::from_le_bytes(symbol).into())
+}
