@@ -3,18 +3,11 @@
 use cmz_format::Result;
 use serde_json::{Map, Value};
 
-<<<<<<< HEAD
 use super::groups::{Grid, MAX_GROUP};
 use super::number::Float;
 use super::params::{Params, entries};
 use super::{Array, Component, Components, Encoding};
-=======
-use self::groups::Groups;
-use super::groups::MAX_GROUP;
-use super::params::Params;
-use super::{Array, Component, Components, Element, Encoding};
-use crate::device::{DeviceFloat, DeviceGroups, DeviceNode, DeviceTernary};
->>>>>>> kernels
+use crate::device::{DeviceNode, DeviceTernary};
 use crate::stream::{StreamError, Width};
 
 mod decode;
@@ -89,54 +82,12 @@ impl Encoding for Ternary {
     fn join(&self, array: Array, components: &[&[u8]], data: &mut [u8]) -> Result<(), StreamError> {
         let (element, grid) = self.grid(array).ok_or(StreamError::Length)?;
         let [symbols, minima, maxima] = *components else { unreachable!("components() gave this array three") };
-<<<<<<< HEAD
         decode::join(element, grid, symbols, [minima, maxima], data)
-=======
-        decode::join(float, groups, symbols, [minima, maxima], data)
     }
 
     fn device_node(&self, array: Array) -> Option<DeviceNode> {
-        let element = Float::of(array.element)?;
-        let elements = (array.byte_len / element.len()).max(1);
-        let groups = DeviceGroups {
-            row: u32::try_from(array.row.min(elements)).ok()?,
-            rows: self.group[0],
-            columns: self.group[1],
-        };
-        let element = match element {
-            Float::F16 => DeviceFloat::F16,
-            Float::BF16 => DeviceFloat::Bf16,
-            Float::F32 => DeviceFloat::F32,
-        };
+        let (element, grid) = self.grid(array)?;
+        let (element, groups) = (element.on_device()?, grid.on_device()?);
         Some(DeviceNode::Ternary(DeviceTernary { element, groups }))
-    }
-}
-
-impl Float {
-    fn of(element: Element) -> Option<Self> {
-        match element {
-            Element::Dtype(Dtype::F16) => Some(Self::F16),
-            Element::Dtype(Dtype::BF16) => Some(Self::BF16),
-            Element::Dtype(Dtype::F32) => Some(Self::F32),
-            _ => None,
-        }
-    }
-
-    /// Bytes of a number.
-    const fn len(self) -> usize {
-        match self {
-            Self::F16 | Self::BF16 => 2,
-            Self::F32 => 4,
-        }
-    }
-
-    /// Element `i` of `data`.
-    fn get(self, data: &[u8], i: usize) -> f32 {
-        match self {
-            Self::F16 => f16::from_le_bytes(data.as_chunks().0[i]).to_f32(),
-            Self::BF16 => bf16::from_le_bytes(data.as_chunks().0[i]).to_f32(),
-            Self::F32 => f32::from_le_bytes(data.as_chunks().0[i]),
-        }
->>>>>>> kernels
     }
 }
