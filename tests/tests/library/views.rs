@@ -19,7 +19,7 @@ fn a_view_that_is_not_known_is_alone_in_it() {
         views[0]["layout"] = json!("from-the-future");
         views[1]["params"]["axis"] = json!(1);
         views[2]["dtype"] = json!("F4");
-        views[3]["shape"] = json!([3, 12]);
+        views[3]["shape"] = json!([3, 13]);
         views[4]["parts"]["codes"] = json!("awq.codes");
     });
     read_everything(&archive).unwrap();

@@ -11,8 +11,15 @@ const MAX_PATTERN_LEN: usize = 1 << 20;
 
 /// How one module differs from the others: `dynamic` of GPTQModel.
 struct Dynamic<'a> {
-    /// Expression of the beginning of the module's name; whether it leaves the module out; what it changes.
-    rules: Vec<(regex::Regex, bool, Option<&'a serde_json::Map<String, Value>>)>,
+    rules: Vec<Rule<'a>>,
+}
+
+struct Rule<'a> {
+    /// Of the beginning of the module's name.
+    pattern: regex::Regex,
+    /// Whether it leaves the module out.
+    excluded: bool,
+    changes: Option<&'a serde_json::Map<String, Value>>,
 }
 
 impl<'a> Dynamic<'a> {
@@ -22,7 +29,7 @@ impl<'a> Dynamic<'a> {
             let excluded = key.starts_with("-:");
             let pattern = key.strip_prefix("+:").or(key.strip_prefix("-:")).unwrap_or(key);
             let regex = RegexBuilder::new(&format!("\\A(?:{pattern})")).size_limit(MAX_PATTERN_LEN).build().ok()?;
-            rules.push((regex, excluded, changes.as_object()));
+            rules.push(Rule { pattern: regex, excluded, changes: changes.as_object() });
         }
         Some(Self { rules })
     }
@@ -30,10 +37,12 @@ impl<'a> Dynamic<'a> {
     /// A parameter of a module, by the one rule that concerns it, or by what holds for all. `None` if rules differ: their order,
     /// which decides, is not kept here.
     fn integer(&self, config: &Quantization, module: &str, key: &str) -> Option<i64> {
-        let own = |rule: Option<&serde_json::Map<String, Value>>| rule.and_then(|changes| changes.get(key)?.as_i64());
         let all = config.config.get(key).and_then(Value::as_i64);
-        let matching = self.rules.iter().filter(|(regex, ..)| regex.is_match(module));
-        let mut values = matching.map(|(_, excluded, changes)| (!excluded).then(|| own(*changes).or(all)).flatten());
+        let matching = self.rules.iter().filter(|rule| rule.pattern.is_match(module));
+        let mut values = matching.map(|rule| match rule.excluded {
+            true => None,
+            false => rule.changes.and_then(|changes| changes.get(key)?.as_i64()).or(all),
+        });
         match values.next() {
             None => all,
             Some(first) => values.all(|other| other == first).then_some(first).flatten(),
