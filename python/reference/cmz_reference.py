@@ -329,10 +329,35 @@ class CmzFile:
             tensor = parse_tensor(description)
             must(tensor.name not in self.tensors, "two tensors of one name")
             self.tensors[tensor.name] = tensor
+        self._read_views(member(manifest, "views", list, []))
+        self._read_lossy(member(manifest, "lossy", list, []))
         self.source_info = None
         if "source" in manifest:
             source = member(manifest, "source", dict)
             self.source_info = [member(source, *part) for part in (("kind", str), ("len", int), ("sha256", str))]
+
+    def _read_views(self, views):  # §6.9: what concerns the file; a reader may ignore the rest
+        within(len(views), 1 << 22, "the number of views")
+        names = set(self.tensors)
+        for view in views:
+            name, dtype, shape, _ = (member(view, *part) for part in (("name", str), ("dtype", str), ("shape", list), ("layout", str)))
+            within(len(name.encode()), 65536, "the length of a name")
+            must(name not in names, "a view has the name of a tensor or of another view")
+            names.add(name)
+            must(len(shape) <= 64 and all(type(n) is int for n in shape), "not a shape")
+            elements, bits = product(shape), BITS.get(dtype, 8)
+            must(elements < 1 << 63 and elements * bits % 8 == 0 and elements * bits // 8 < 1 << 63, "not a whole number of bytes below 2^63")
+            without_repeats(member(view, "params", dict, JsonObject(())))
+            parts = without_repeats(member(view, "parts", dict))
+            must(1 <= len(parts) <= 32 and all(text_of(part) in self.tensors for part in parts.values()), "a view of what is not there")
+
+    def _read_lossy(self, lossy):  # §6.10
+        names = iter(self.tensors)
+        for entry in lossy:
+            tensor, recipe = member(entry, "tensor", str), member(entry, "recipe", str)
+            must(tensor in names, "lossy names what is no tensor, or not in the order of the tensors")
+            must(recipe and type(member(entry, "error_ppb", int)) is int, "lossy without a recipe")
+            must("output_error_ppb" not in entry or member(entry, "output_error_ppb", int) >= 0, "no error")
 
     def _read_table(self, table):  # §7
         must(len(table) % 32 == 0, "the block table ends inside a record")
