@@ -152,7 +152,8 @@ fn every_recipe_takes_every_shape_and_any_number_of_threads() {
 #[test]
 fn weights_out_of_the_ordinary() {
     let folder = tempfile::tempdir().unwrap();
-    let patterns: [(&str, fn(usize) -> f32); 4] = [
+    type Pattern = (&'static str, fn(usize) -> f32);
+    let patterns: [Pattern; 4] = [
         ("zeros", |_| 0.0),
         ("ones", |_| 1.0),
         ("tiny", |i| if i % 3 == 0 { 1e-38 } else { -2e-38 }),

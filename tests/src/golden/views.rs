@@ -10,9 +10,20 @@ use crate::cmz::{Storage, write};
 use crate::raw_file::RawFile;
 use crate::source::Source;
 
-/// Views: name, type, shape, layout and parameters; and their parts: role, type, shape.
-fn views() -> Vec<(Value, Vec<(&'static str, &'static str, Vec<u64>)>)> {
-    let view = |name: &str, dtype: &str, shape: &[u64], layout: &str, params: Value| json!({"name": name, "dtype": dtype, "shape": shape, "layout": layout, "params": params});
+/// A part of a view: role, type, shape.
+type Part = (&'static str, &'static str, Vec<u64>);
+
+/// A view without its parts.
+fn view(name: &str, dtype: &str, shape: &[u64], layout: &str, params: Value) -> Value {
+    json!({"name": name, "dtype": dtype, "shape": shape, "layout": layout, "params": params})
+}
+
+/// Views and their parts.
+fn views() -> Vec<(Value, Vec<Part>)> {
+    [views_of_integers(), views_of_floats()].concat()
+}
+
+fn views_of_integers() -> Vec<(Value, Vec<Part>)> {
     let gptq = |codes: u64, zeros: u64| {
         vec![("codes", "I32", vec![codes, 8]), ("zero_points", "I32", vec![2, zeros]), ("scales", "F16", vec![2, 8])]
     };
@@ -46,6 +57,11 @@ fn views() -> Vec<(Value, Vec<(&'static str, &'static str, Vec<u64>)>)> {
             ),
             vec![("codes", "I32", vec![3, 2]), ("scales", "F32", vec![3, 1])],
         ),
+    ]
+}
+
+fn views_of_floats() -> Vec<(Value, Vec<Part>)> {
+    vec![
         (
             view("fp8", "BF16", &[2, 5, 7], "block_scaled", json!({"block_rows": 2, "block_columns": 4})),
             vec![("codes", "F8_E4M3", vec![2, 5, 7]), ("scales", "F32", vec![2, 3, 2])],
@@ -98,7 +114,7 @@ fn views() -> Vec<(Value, Vec<(&'static str, &'static str, Vec<u64>)>)> {
     ]
 }
 
-fn gptq_like_awq() -> Vec<(&'static str, &'static str, Vec<u64>)> {
+fn gptq_like_awq() -> Vec<Part> {
     vec![("codes", "I32", vec![6, 1]), ("zero_points", "I32", vec![2, 1]), ("scales", "F16", vec![2, 8])]
 }
 
@@ -113,12 +129,12 @@ fn bytes(role: &str, dtype: &str, elements: usize, seed: &mut u64) -> Vec<u8> {
         ("groups", _) => words(&[1, 0, 1, 0]),
         ("outlier_offsets", _) => words(&[0, 32]),
         ("outliers", _) => {
-            (0..elements).flat_map(|_| (0x3800_0000 | next() % 18 | next() % 1024 << 16).to_le_bytes()).collect()
+            (0..elements).flat_map(|_| (0x3800_0000 | (next() % 18) | ((next() % 1024) << 16)).to_le_bytes()).collect()
         }
         ("order", _) => (0..18u16).flat_map(|i| (i * 7 % 18 + i / 18).to_le_bytes()).collect(),
         (_, "F16") => (0..elements).flat_map(|_| (0x2c00 | (next() % 0x1000) as u16).to_le_bytes()).collect(),
         (_, "BF16") => (0..elements).flat_map(|_| (0x3d00 | (next() % 0x100) as u16).to_le_bytes()).collect(),
-        (_, "F32") => (0..elements).flat_map(|_| (0x3d00_0000 | next() % 0x0100_0000).to_le_bytes()).collect(),
+        (_, "F32") => (0..elements).flat_map(|_| (0x3d00_0000 | (next() % 0x0100_0000)).to_le_bytes()).collect(),
         ("scales", "F8_E4M3") => (0..elements).map(|_| 0x20 | (next() % 32) as u8).collect(),
         ("scales", _) => (0..elements).map(|_| 100 + (next() % 40) as u8).collect(),
         (_, dtype) => {
