@@ -46,6 +46,7 @@ const UNSAFE: &[&str] = &[
     "gpu-decode/src/resident.rs",
     "gpu-decode/src/verify.rs",
     "gpu-decode/tests/common/mod.rs",
+    "gpu-decode/tests/common/products.rs",
     "gpu-decode/tests/emulated_only.rs",
     // Addresses of tensors and streams come from Python as numbers, memory by the buffer protocol.
     "python/src/gpu.rs",

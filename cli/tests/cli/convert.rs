@@ -16,6 +16,7 @@ fn every_test_file_comes_back() {
             "bits_per_weight",
             "kept",
             "len",
+            "lossy",
             "ratio",
             "resumed_blocks",
             "source",
@@ -32,7 +33,7 @@ fn every_test_file_comes_back() {
         let json = cmz(dir.path(), &["decompress", "model.cmz", "-o", "back/", "--json"]).expect(0).json();
         assert_eq!(json["schema"], "cmz.decompress/1");
         let keys: Vec<_> = json["files"][0].as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(keys, ["kept", "len", "sha256", "source", "target"]);
+        assert_eq!(keys, ["kept", "len", "lossy", "sha256", "source", "target"]);
         assert_eq!(fs::read(dir.path().join("back/model.safetensors")).unwrap(), fs::read(data(stem)).unwrap());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "nothing else is left behind");
     }

@@ -91,7 +91,7 @@ fn a_killed_conversion_goes_on() {
     for round in 0..24 {
         let len = if round == 0 { expected.len() } else { random.below(expected.len() as u64) as usize };
         fs::write(dir.path().join("model.cmz.partial"), &expected[..len]).unwrap();
-        let done = cmz(dir.path(), &[&["--json", "-f"], &RECIPE[..]].concat()).expect(0).json();
+        let done = cmz(dir.path(), &[&RECIPE[..], &["--json", "-f"]].concat()).expect(0).json();
         assert!(fs::read(dir.path().join("model.cmz")).unwrap() == expected, "from {len} bytes");
         most = most.max(done["files"][0]["resumed_blocks"].as_u64().unwrap());
     }

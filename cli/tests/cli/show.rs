@@ -47,6 +47,8 @@ fn inspect_prints_versioned_json() {
         "format",
         "generator",
         "kind",
+        "lossy",
+        "lossy_bits_per_weight",
         "metadata",
         "root",
         "source",
