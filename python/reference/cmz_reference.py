@@ -346,7 +346,7 @@ class CmzFile:
             names.add(name)
             must(len(shape) <= 64 and all(type(n) is int for n in shape), "not a shape")
             elements, bits = product(shape), BITS.get(dtype, 8)
-            must(elements < 1 << 63 and elements * bits % 8 == 0 and elements * bits // 8 < 1 << 63, "not a whole number of bytes below 2^63")
+            must(elements < 1 << 63 and elements * bits % 8 == 0 and elements * bits < 1 << 66, "not a whole number of bytes")
             without_repeats(member(view, "params", dict, JsonObject(())))
             parts = without_repeats(member(view, "parts", dict))
             must(1 <= len(parts) <= 32 and all(text_of(part) in self.tensors for part in parts.values()), "a view of what is not there")

@@ -88,7 +88,8 @@ pub(crate) fn compress(
         threads: crate::threads(threads),
         replace: overwrite,
         verify,
-        bases: bases.iter().map(|base| base.get().shared()).collect(), quantizer: None,
+        bases: bases.iter().map(|base| base.get().shared()).collect(),
+        quantizer: None,
     };
     let done = run(py, callback.as_ref(), |progress| {
         let plan = checkpoint::plan_compress(&source, target.as_deref(), copy_others)?;

@@ -95,7 +95,8 @@ pub(crate) fn save(
         threads: crate::threads(threads),
         replace: overwrite,
         verify: true,
-        bases: Vec::new(), quantizer: None,
+        bases: Vec::new(),
+        quantizer: None,
     };
     run(py, callback.as_ref(), |progress| {
         let saved = compress_source(&pieces, &target, &options, progress);
