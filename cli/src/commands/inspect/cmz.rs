@@ -131,6 +131,7 @@ fn row(archive: &Archive, number: usize) -> Row {
         stored_len: records.iter().map(|record| u64::from(record.stored_len)).sum(),
         byte_len: index.tensor_len(number),
         encoding: encoding(&tensor.encoding),
+        outline: outline(&tensor.encoding),
         blocks: records.len(),
         entropy: None,
         lossy: None,
@@ -168,6 +169,25 @@ fn encoding(encoding: &Encoding) -> String {
     };
     let components: Vec<_> = reference.into_iter().chain(encoding.components.iter().map(component)).collect();
     format!("{}{params}({})", encoding.name, components.join(" "))
+}
+
+/// The same in short where encodings are inside each other: their names.
+fn outline(whole: &Encoding) -> String {
+    let is_reference = Reference::parse(whole).ok().flatten().is_some();
+    let is_nested = whole.components.values().any(|component| matches!(component, Component::Encoded(_)));
+    if is_nested && !is_reference { names(whole) } else { encoding(whole) }
+}
+
+fn names(encoding: &Encoding) -> String {
+    let inner: Vec<_> = encoding
+        .components
+        .values()
+        .filter_map(|component| match component {
+            Component::Encoded(inner) => Some(names(inner)),
+            Component::Stream(_) => None,
+        })
+        .collect();
+    if inner.is_empty() { encoding.name.clone() } else { format!("{}({})", encoding.name, inner.join(" ")) }
 }
 
 /// What the tensors stand for.

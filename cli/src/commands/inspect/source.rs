@@ -66,6 +66,7 @@ fn row((number, entry): (usize, &Entry)) -> Row {
         stored_len: byte_len,
         byte_len,
         encoding: "-".to_owned(),
+        outline: "-".to_owned(),
         blocks: 0,
         entropy: None,
         lossy: None,

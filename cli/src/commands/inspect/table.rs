@@ -22,6 +22,8 @@ pub(super) struct Row {
     pub(super) stored_len: u64,
     pub(super) byte_len: u64,
     pub(super) encoding: String,
+    /// The same as the table shows it.
+    pub(super) outline: String,
     pub(super) blocks: usize,
     /// With --entropy, unless the tensor cannot be decoded.
     pub(super) entropy: Option<TensorEntropy>,
@@ -71,7 +73,7 @@ impl Row {
             if dims.is_empty() { "scalar".to_owned() } else { dims.join("x") },
             decimal(self.bits_per_weight(), 2),
             format!("{:.3}", self.ratio()),
-            Escaped(&self.encoding).to_string(),
+            Escaped(&self.outline).to_string(),
             self.blocks.to_string(),
         ]
     }
