@@ -13,6 +13,7 @@ use crate::open::{OpenOptions, Verify};
 use crate::tensor::StoredTensor;
 use crate::{Scratch, lock, pipeline};
 
+mod rows;
 mod stored;
 mod view;
 
@@ -169,45 +170,6 @@ impl Archive {
             |(ordinal, bytes), scratch| self.read_block(tensor, ordinal, scratch, bytes),
             Ok,
         )
-    }
-
-    /// Reads rows, that is, indices of the first dimension: rows of a matrix, or experts of a
-    /// stack of experts. Only the blocks that hold them are read and decoded.
-    ///
-    /// # Errors
-    /// [`Code::InvalidArgument`] if there is no such tensor, it has no such rows or a row
-    /// does not end on a byte; otherwise as [`Self::read_into`].
-    pub fn read_rows(&self, name: &str, rows: Range<u64>) -> Result<Vec<u8>> {
-        let tensor = self.find(name)?;
-        let range = self.row_bytes(tensor, rows).map_err(|e| self.in_file(e).in_tensor(name))?;
-        self.read_range(tensor, range)
-    }
-
-    /// Where rows lie in the decoded tensor, in bytes.
-    ///
-    /// # Errors
-    /// [`Code::InvalidArgument`] if there are no such rows, or they do not end on whole bytes.
-    ///
-    /// # Panics
-    /// If there is no such tensor.
-    pub fn row_bytes(&self, tensor: usize, rows: Range<u64>) -> Result<Range<u64>> {
-        let invalid = |why: String| Error::new(Code::InvalidArgument, why);
-        let shape = &self.tensors()[tensor].shape;
-        let Some(&count) = shape.first() else {
-            return Err(invalid("a tensor without dimensions has no rows".to_owned()));
-        };
-        if rows.start > rows.end || rows.end > count {
-            return Err(invalid(format!("rows {}..{} of {count}", rows.start, rows.end)));
-        }
-        let len = self.index.tensor_len(tensor);
-        if count == 0 || len == 0 {
-            return Ok(0..0);
-        }
-        if !len.is_multiple_of(count) {
-            return Err(invalid("the rows of this tensor do not end on whole bytes".to_owned()));
-        }
-        let row = len / count;
-        Ok(row * rows.start..row * rows.end)
     }
 
     /// Reads a range of a tensor's bytes; only the blocks that hold it are read and decoded.

@@ -136,6 +136,10 @@ fn check_rows(archive: &Archive, tensor: usize, expected: &[u8]) {
             assert!(rows == expected[row * start as usize..row * end as usize]);
         }
     }
+    let each: Vec<_> = (0..count).rev().map(|i| (tensor, i..i + 1)).collect();
+    let read = archive.read_each(&each, 2).unwrap();
+    assert!(read.iter().rev().flatten().eq(expected) && read.len() as u64 == count);
+    assert!(archive.read_each(&[(tensor, count..count + 1)], 2).is_err_and(|e| e.code() == Code::InvalidArgument));
 }
 
 proptest! {
