@@ -74,8 +74,10 @@ def test_an_exception_of_the_callback_stops(source, tmp_path):
         cmz.decompress(cmz.compress(source, tmp_path / "whole.cmz")[0].target, tmp_path / "back.safetensors", progress=stop)
 
 
+# A shell's background jobs ignore Ctrl-C, and so do their children unless they say otherwise.
 SCRIPT = """
-import sys, cmz
+import signal, sys, cmz
+signal.signal(signal.SIGINT, signal.default_int_handler)
 print("ready", flush=True)
 try:
     working = lambda progress: progress.done and print("working", flush=True)
