@@ -426,6 +426,13 @@ pub(crate) struct ImportQuantized {
     /// File to write, or folder to write into.
     #[arg(short, long, value_name = "PATH")]
     pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) writing: ImportWriting,
+}
+
+/// How every import writes its files.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ImportWriting {
     /// Replace what is there.
     #[arg(short, long)]
     pub(crate) force: bool,
@@ -469,18 +476,8 @@ pub(crate) struct ImportDfloat11 {
     /// File with the dfloat11_config, in place of the config.json next to the checkpoint.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Replace what is there.
-    #[arg(short, long)]
-    pub(crate) force: bool,
-    /// Fast: decodes at the speed of memory. Max: the smallest files.
-    #[arg(long, default_value = "fast")]
-    pub(crate) level: LevelArg,
-    /// Use this stream codec wherever possible (`cmz inspect --codecs` lists them).
-    #[arg(long, value_name = "NAME")]
-    pub(crate) codec: Option<String>,
-    /// Do not decode and compare the result.
-    #[arg(long)]
-    pub(crate) no_verify: bool,
+    #[command(flatten)]
+    pub(crate) writing: ImportWriting,
 }
 
 /// Import a file of torch.save: a state_dict, or dicts and lists of tensors.
@@ -498,18 +495,8 @@ pub(crate) struct ImportTorch {
     /// File to write.
     #[arg(short, long, value_name = "PATH")]
     pub(crate) output: PathBuf,
-    /// Replace what is there.
-    #[arg(short, long)]
-    pub(crate) force: bool,
-    /// Fast: decodes at the speed of memory. Max: the smallest files.
-    #[arg(long, default_value = "fast")]
-    pub(crate) level: LevelArg,
-    /// Use this stream codec wherever possible (`cmz inspect --codecs` lists them).
-    #[arg(long, value_name = "NAME")]
-    pub(crate) codec: Option<String>,
-    /// Do not decode and compare the result.
-    #[arg(long)]
-    pub(crate) no_verify: bool,
+    #[command(flatten)]
+    pub(crate) writing: ImportWriting,
 }
 
 /// Measure how fast a .cmz file is decoded, beside how fast memory is copied.

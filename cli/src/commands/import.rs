@@ -9,7 +9,7 @@ use cmz_codec::{Code, Error, Result};
 use serde_json::Value;
 
 use super::compress::{encode_options, file_json, note_earlier, summary};
-use crate::args::{Import, ImportDfloat11, ImportKind, ImportQuantized, ImportTorch, LevelArg};
+use crate::args::{Import, ImportDfloat11, ImportKind, ImportQuantized, ImportTorch, ImportWriting};
 use crate::context::Context;
 use crate::report::Report;
 use crate::text::count;
@@ -31,20 +31,15 @@ pub(crate) fn run(args: &Import, context: &Context) -> Report {
     quantized(method, args, context).into()
 }
 
-fn options(
-    level: LevelArg,
-    codec: Option<&str>,
-    replace: bool,
-    verify: bool,
-    context: &Context,
-) -> Result<CompressOptions> {
-    let encode = encode_options(level, codec)?;
+fn options(args: &ImportWriting, context: &Context) -> Result<CompressOptions> {
+    let encode = encode_options(args.level, args.codec.as_deref())?;
     let (threads, io) = (context.threads, context.open.io);
+    let (replace, verify) = (args.force, !args.no_verify);
     Ok(CompressOptions { encode, threads, io, replace, verify, bases: Vec::new(), quantizer: None })
 }
 
 fn quantized(method: Option<&str>, args: &ImportQuantized, context: &Context) -> Result<Report> {
-    let options = options(args.level, args.codec.as_deref(), args.force, !args.no_verify, context)?;
+    let options = options(&args.writing, context)?;
     let plan = checkpoint::plan_quantized(method, &args.input, Some(&args.output))?;
     plan.notes.iter().for_each(|note| context.note(note));
     let done = checkpoint::compress(&plan, &options, &context.progress)?;
@@ -62,7 +57,7 @@ fn quantized(method: Option<&str>, args: &ImportQuantized, context: &Context) ->
 }
 
 fn torch(args: &ImportTorch, context: &Context) -> Result<Report> {
-    let options = options(args.level, args.codec.as_deref(), args.force, !args.no_verify, context)?;
+    let options = options(&args.writing, context)?;
     let job = Job { source: args.input.clone(), target: args.output.clone() };
     context.progress.file(&job.source, 0, 1);
     let result = convert::compress_torch(&job.source, &job.target, &options, &context.progress)?;
@@ -74,7 +69,7 @@ fn torch(args: &ImportTorch, context: &Context) -> Result<Report> {
 }
 
 fn dfloat11(args: &ImportDfloat11, context: &Context) -> Result<Report> {
-    let options = options(args.level, args.codec.as_deref(), args.force, !args.no_verify, context)?;
+    let options = options(&args.writing, context)?;
     let (plan, originals) = checkpoint::plan_import(&args.like, &args.output)?;
     if let Some(job) = plan.jobs.iter().find(|job| is_in(&job.target, args)) {
         return Err(Error::new(Code::InvalidArgument, "the target is a file of the checkpoint").in_file(&job.target));
