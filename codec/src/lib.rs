@@ -21,7 +21,7 @@ pub mod stream;
 pub mod tensor;
 pub mod view;
 
-pub use archive::{Archive, ContentBlock, DecodedBlock};
+pub use archive::{Archive, ContentBlock, DecodedBlock, TensorPart};
 pub use cmz_format::{Code, Error, ErrorKind, Result};
 pub use entropy::{ComponentEntropy, TensorEntropy};
 pub use open::{OpenOptions, Verify};

@@ -57,7 +57,14 @@ impl Sample {
         for rows in [0..1, self.rows() / 3..self.rows() / 2 + 1, self.rows() - 1..self.rows(), 1..1] {
             let expected = &whole[rows.start as usize * row..rows.end as usize * row];
             assert!(open.read_rows(rows.clone()).expect("rows") == expected, "{:?}: rows {rows:?}", self.view);
+            for threads in [1, 3] {
+                let mut filled = vec![0xEE; expected.len()];
+                open.read_rows_into(rows.clone(), &mut filled, threads).expect("rows");
+                assert!(filled == expected, "{:?}: rows {rows:?} on {threads} threads", self.view);
+            }
         }
+        let mut short = vec![0; row - 1];
+        assert_eq!(open.read_rows_into(0..1, &mut short, 1).map_err(|e| e.code()), Err(Code::InvalidArgument));
         assert_eq!(open.read_rows(0..self.rows() + 1).map_err(|e| e.code()), Err(Code::InvalidArgument));
         assert_eq!(open.byte_len(), whole.len());
         whole
