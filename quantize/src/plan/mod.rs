@@ -257,7 +257,7 @@ impl QuantizeTensor for Rounding {
             let why = format!("the weight in row {row}, column {column} is {}", weights.data()[at]);
             return Err(invalid(why, Some("give this tensor the recipe \"lossless\"")));
         }
-        let inputs = self.statistics.as_ref().map(|statistics| statistics.from_row(self.row(first)));
+        let inputs = self.statistics.as_ref().map(|statistics| statistics.rows_from(self.row(first)));
         self.recipe.method().quantize(Task {
             shape: Shape { rows: weights.rows(), ..self.shape },
             weights: &weights,
@@ -271,7 +271,7 @@ impl QuantizeTensor for Rounding {
         let (original, decoded) = (self.matrix(original)?, self.matrix(decoded)?);
         let mut deviation = Deviation { weights: squared_error(&original, &decoded), outputs: None };
         let Some(statistics) = &self.statistics else { return Ok(deviation) };
-        let inputs = statistics.from_row(self.row(first));
+        let inputs = statistics.rows_from(self.row(first));
         let mut row = 0;
         while row < original.rows() {
             let (rows, statistics) = inputs.of_row(row)?;

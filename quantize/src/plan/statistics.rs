@@ -134,7 +134,8 @@ impl TensorStatistics {
     /// Checks all of them, and returns a digest.
     pub(super) fn check(&self) -> Result<[u8; 32]> {
         let mut hasher = blake3::Hasher::new();
-        for matrix in 0..if self.is_by_matrix() { self.stack.matrices } else { 1 } {
+        let matrices = if self.is_by_matrix() { self.stack.matrices } else { 1 };
+        for matrix in 0..matrices {
             let bytes = self.bytes(matrix)?;
             self.parse(matrix, &bytes)?;
             hasher.update(&(bytes.len() as u64).to_le_bytes());
@@ -144,8 +145,8 @@ impl TensorStatistics {
     }
 
     /// Those of the rows of a tensor from `first` on.
-    pub(super) fn from_row(&self, first: usize) -> FromRow<'_> {
-        FromRow { statistics: self, first }
+    pub(super) fn rows_from(&self, first: usize) -> RowsFrom<'_> {
+        RowsFrom { statistics: self, first }
     }
 
     fn entry(&self, matrix: usize) -> Option<&Entry> {
@@ -178,12 +179,12 @@ impl TensorStatistics {
 
 /// The statistics of a tensor's rows from one on.
 #[derive(Debug)]
-pub(super) struct FromRow<'a> {
+pub(super) struct RowsFrom<'a> {
     statistics: &'a TensorStatistics,
     first: usize,
 }
 
-impl Inputs for FromRow<'_> {
+impl Inputs for RowsFrom<'_> {
     fn of_row(&self, row: usize) -> Result<(Range<usize>, Arc<Statistics>)> {
         let rows = self.statistics.stack.rows;
         let (matrix, range) = match self.statistics.is_by_matrix() {
