@@ -10,6 +10,7 @@ pub mod convert;
 pub mod device;
 pub mod encoding;
 mod entropy;
+pub mod export;
 pub mod import;
 pub mod io;
 mod open;

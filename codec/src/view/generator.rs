@@ -461,3 +461,25 @@ pub(crate) fn spqr(rng: &mut Rng, (m, n): (usize, usize), tiled: bool, permuted:
     }
     made(parts, F16, &[m, n], values)
 }
+
+/// QMoE: rows in codewords of single pairs, whose numbers the page of the dictionary tells.
+pub(crate) fn qmoe(rng: &mut Rng, (m, n): (usize, usize)) -> Made {
+    const PAIRS: [u16; 9] = [0, 12, 13, 14, 326, 327, 15, 328, 329];
+    let (mut codewords, mut offsets, mut extremes, mut values) = (Vec::new(), vec![0u32], Vec::new(), Vec::new());
+    for row in 0..m {
+        let of = [0.0, if row % 3 == 1 { 0.0 } else { -0.25 - row as f64 }, 0.5 + row as f64].map(|x| BF16.bits(x));
+        let symbols: Vec<usize> = (0..n).map(|_| if rng.below(8) == 0 { 1 + rng.below(2) } else { 0 }).collect();
+        let pair = |pair: &[usize]| PAIRS[pair[0] + 3 * pair.get(1).copied().unwrap_or(0)];
+        codewords.extend(symbols.chunks(2).map(pair));
+        offsets.push(codewords.len() as u32);
+        extremes.extend([of[1], of[2]]);
+        values.extend(symbols.iter().map(|&symbol| BF16.value(of[symbol])));
+    }
+    let parts = vec![
+        part("w_comp", "I16", &[codewords.len()], codewords.iter().flat_map(|word| word.to_le_bytes()).collect()),
+        part("row_off", "I32", &[offsets.len()], words(&offsets)),
+        part("ter_minmax", "BF16", &[2 * m], BF16.bytes(&extremes)),
+        part("weight", "BF16", &[0], Vec::new()),
+    ];
+    made(parts, BF16, &[m, n], values)
+}

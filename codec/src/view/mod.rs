@@ -24,6 +24,7 @@ mod number;
 pub mod nvfp4;
 mod open;
 mod params;
+pub mod qmoe;
 mod spec;
 pub mod spqr_tiles;
 #[cfg(test)]

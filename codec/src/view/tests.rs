@@ -136,6 +136,11 @@ fn spqr(shape: (usize, usize), tiled: bool, permuted: bool) -> Sample {
     sample("spqr_tiles", json!({"outliers": if tiled { "ptcsr" } else { "csr" }}), &SPQR, made)
 }
 
+fn qmoe(shape: (usize, usize)) -> Sample {
+    let roles = [("w_comp", "codewords"), ("row_off", "row_offsets"), ("ter_minmax", "extremes")];
+    sample("qmoe", json!({}), &roles, generator::qmoe(&mut Rng(shape.1 as u64), shape))
+}
+
 /// At least one view by each layout.
 fn samples() -> Vec<Sample> {
     let mut all = Vec::new();
@@ -193,6 +198,7 @@ fn samples() -> Vec<Sample> {
         all.extend([(false, false), (false, true), (true, false), (true, true)].map(|(t, p)| spqr(shape, t, p)));
     }
     all.extend([spqr((21, 37), false, false), spqr((3, 18), false, true)]);
+    all.extend([(64, 48), (5, 301), (7, 1)].map(qmoe));
     all
 }
 
@@ -212,7 +218,7 @@ fn any_bytes_decode_alike_or_are_refused() {
         for _ in 0..3 {
             // Indices are left as they are, so that more is looked at than their checks.
             for (role, part) in &mut sample.parts {
-                if !["groups", "outlier_offsets", "outliers", "order"].contains(role) {
+                if !["groups", "outlier_offsets", "outliers", "order", "codewords", "row_offsets"].contains(role) {
                     part.bytes.iter_mut().for_each(|byte| *byte = rng.below(256) as u8);
                 }
             }
@@ -317,6 +323,27 @@ fn indices_are_checked() {
         assert_eq!(set(&sample, "order", 0, &[48, 0]), Some(Code::Malformed));
         let twice: [u8; 4] = sample.parts[3].1.bytes[4..8].try_into().expect("four bytes");
         assert_eq!(set(&sample, "order", 0, &twice), Some(Code::Malformed));
+    }
+}
+
+#[test]
+fn rows_of_codewords_are_checked() {
+    let sample = qmoe((5, 301));
+    let set = |role: &str, at: usize, bytes: &[u8]| {
+        let mut changed = sample.clone();
+        let part = changed.parts.iter_mut().find(|(other, _)| *other == role).expect("a part");
+        part.1.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+        changed.error()
+    };
+    for (at, offset) in [(0, 1i32), (4, -1), (4, i32::MAX), (4, 0), (20, 5), (20, i32::MIN)] {
+        assert_eq!(set("row_offsets", at, &offset.to_le_bytes()), Some(Code::Malformed), "{at}: {offset}");
+    }
+    // A codeword of twelve symbols in place of one of two; and more weights than there are, or fewer.
+    assert_eq!(set("codewords", 0, &[5, 0]), Some(Code::Malformed));
+    for width in [0, 1, 290, 340, 1 << 40] {
+        let mut changed = sample.clone();
+        changed.view.shape[1] = width;
+        assert_eq!(changed.error(), Some(Code::Malformed), "{width}");
     }
 }
 

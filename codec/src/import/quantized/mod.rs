@@ -18,6 +18,9 @@ mod bitsandbytes;
 mod compressed_tensors;
 mod floats;
 mod gptq;
+mod qmoe;
+#[cfg(test)]
+mod qmoe_tests;
 mod spqr;
 #[cfg(test)]
 mod tests;
@@ -30,7 +33,7 @@ const MAX_DETAIL_LEN: u64 = 16 << 20;
 /// A program that quantizes, by the name that configurations give it, and how its tensors are found.
 type Method = (&'static str, fn(&Quantization, &mut File<'_>));
 
-const METHODS: [Method; 8] = [
+const METHODS: [Method; 9] = [
     ("awq", gptq::awq),
     ("bitsandbytes", bitsandbytes::views),
     ("compressed-tensors", compressed_tensors::views),
@@ -38,6 +41,7 @@ const METHODS: [Method; 8] = [
     ("gptq", gptq::gptq),
     ("modelopt", floats::modelopt),
     ("mxfp4", floats::mxfp4),
+    ("qmoe", qmoe::views),
     ("spqr", spqr::views),
 ];
 
@@ -93,7 +97,9 @@ impl Quantization {
                 return Ok(Some(Self { method: method.to_owned(), config: inner.unwrap_or(config), model }));
             }
         }
-        Ok(None)
+        // QMoE leaves the configuration of the model as it was: the tensors tell whether they are its.
+        let is_switch = ["d_model", "d_ff"].iter().all(|size| model.get(*size).is_some_and(Value::is_u64));
+        Ok(is_switch.then(|| Self { method: "qmoe".to_owned(), config: Map::new(), model }))
     }
 
     /// The name of the program, as the configuration has it, in lower case.
@@ -102,7 +108,7 @@ impl Quantization {
         &self.method
     }
 
-    /// The weights that the tensors of a safetensors file stand for.
+    /// The weights that the tensors of a file stand for.
     pub fn views(&self, header: &Header, data: &dyn ReadAt) -> Found {
         let Some((_, find)) = METHODS.iter().find(|(name, _)| *name == self.method) else {
             let why = format!("quantized by {}, which is not known: there are no views", Escaped(&self.method));
@@ -165,7 +171,7 @@ fn read(path: PathBuf) -> Result<Option<Map<String, Value>>> {
     }
 }
 
-/// A safetensors file in which views are looked for.
+/// A file in which views are looked for.
 struct File<'a> {
     header: &'a Header,
     data: &'a dyn ReadAt,

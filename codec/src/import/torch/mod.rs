@@ -18,6 +18,8 @@ use crate::safetensors::{Entry, Header};
 
 mod pickle;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod zip;
 

@@ -8,7 +8,7 @@ mod naive;
 mod rows;
 mod table;
 
-pub use rows::{decode_row, encode_row};
+pub use rows::{check_row, decode_row, decode_row_naive, encode_row};
 use table::DICTIONARY;
 
 /// Sequences that have a codeword: all of 16 bits.
