@@ -142,6 +142,7 @@ registry! {
         gptq::Gptq, since (0, 1);
         mxfp4::Mxfp4, since (0, 1);
         nvfp4::Nvfp4, since (0, 1);
+        spqr_groups::SpqrGroups, since (0, 1);
         spqr_tiles::SpqrTiles, since (0, 1);
     }
 }

@@ -23,8 +23,10 @@ pub mod mxfp4;
 mod number;
 pub mod nvfp4;
 mod open;
+mod order;
 mod params;
 mod spec;
+pub mod spqr_groups;
 pub mod spqr_tiles;
 #[cfg(test)]
 mod tests;
