@@ -143,6 +143,7 @@ registry! {
         mxfp4::Mxfp4, since (0, 1);
         nvfp4::Nvfp4, since (0, 1);
         qmoe::Qmoe, since (0, 1);
+        spqr_groups::SpqrGroups, since (0, 1);
         spqr_tiles::SpqrTiles, since (0, 1);
     }
 }

@@ -17,6 +17,8 @@ use super::{
 use crate::archive::ContentBlock;
 use crate::choose::{Choice, Counterpart, EncodeOptions, MIN_REFERENCE, choose};
 use crate::encoding::reference::{Operation, Reference};
+use crate::import::quantized::{self, Found};
+use crate::import::torch;
 use crate::io::{self, IoMode, ReadAt};
 use crate::safetensors::{Entry, Header};
 use crate::tensor::StoredTensor;
@@ -96,17 +98,24 @@ pub fn compress_with_views(
     compress_contents(&*source, kind, views, in_source, target_path, options, progress)
 }
 
-/// Compresses a file of `torch.save`, as [`compress`] does a safetensors file.
+/// Compresses a file of `torch.save`, whose tensors [`torch::read`] finds, as [`compress`] does a safetensors file, and says what weights they
+/// stand for where [`quantized::of_torch`] knows.
 ///
 /// # Errors
-/// As [`compress_with_views`].
+/// As [`compress`] and [`torch::read`].
 pub fn compress_torch(
     source_path: &Path,
     target_path: &Path,
     options: &CompressOptions,
     progress: &dyn Progress,
-) -> Result<Compressed> {
-    compress_with_views(SourceKind::Torch, source_path, target_path, &[], options, progress)
+) -> Result<(Compressed, Found)> {
+    let source = io::open(source_path, options.io.for_one_pass())?;
+    let in_source = |e: Error| e.in_file(source_path);
+    let torch::Contents { header, attributes } = torch::read(&*source).map_err(in_source)?;
+    let found = quantized::of_torch(&header, attributes, &*source);
+    let compressed =
+        compress_contents(&*source, SourceKind::Torch, &found.views, in_source, target_path, options, progress)?;
+    Ok((compressed, found))
 }
 
 /// Compresses a safetensors file that need not lie on a disk: `source` is read several times,

@@ -61,11 +61,11 @@ impl SourceKind {
     /// What tensors a file holds, and where.
     ///
     /// # Errors
-    /// As [`Header::read`] and [`torch::read_header`].
+    /// As [`Header::read`] and [`torch::read`].
     pub fn header(self, file: &dyn ReadAt) -> Result<Header> {
         match self {
             Self::Safetensors => Header::read(file),
-            Self::Torch => torch::read_header(file),
+            Self::Torch => torch::read(file).map(|contents| contents.header),
         }
     }
 }

@@ -483,3 +483,65 @@ pub(crate) fn qmoe(rng: &mut Rng, (m, n): (usize, usize)) -> Made {
     ];
     made(parts, BF16, &[m, n], values)
 }
+
+/// How what SpQR's quantizer saves differs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SpqrGroups {
+    pub(crate) group: usize,
+    /// Rows that share numbers of a second level.
+    pub(crate) shared: Option<usize>,
+    pub(crate) float: Float,
+}
+
+/// SpQR as its quantizer saves it.
+pub(crate) fn spqr_groups(rng: &mut Rng, (m, n): (usize, usize), form: SpqrGroups) -> Made {
+    let SpqrGroups { group, shared, float } = form;
+    let order = rng.permutation(n);
+    let codes = rng.many(m * n, 8);
+    let bytes = |codes: &[u32]| codes.iter().map(|&code| code as u8).collect::<Vec<_>>();
+    let mut parts = vec![
+        part("quant_weights", "I8", &[m, n], bytes(&codes)),
+        part("perm", "I32", &[n], words(&order.iter().map(|&column| column as u32).collect::<Vec<_>>())),
+    ];
+    let (mut scales, mut zeros) = (Vec::new(), Vec::new());
+    for g in 0..n.div_ceil(group) {
+        let names = [["scale", "scale_qq_scale", "scale_qq_zero"], ["zeros", "zero_qq_scale", "zero_qq_zero"]];
+        for (names, all) in names.into_iter().zip([&mut scales, &mut zeros]) {
+            let name = |i: usize| &*format!("quant_layer_{}.{g}", names[i]).leak();
+            let Some(shared) = shared else {
+                let numbers = rng.scales(m, float);
+                all.extend(numbers.iter().map(|&bits| float.value(bits)));
+                parts.push(part(name(0), float.0, &[m, 1], float.bytes(&numbers)));
+                continue;
+            };
+            let first = rng.many(m, 8);
+            let second = [rng.scales(m / shared, float), rng.scales(m / shared, float)];
+            let number = |row: usize| {
+                let [scale, zero] = [&second[0], &second[1]].map(|of| float.value(of[row / shared]));
+                float.round(scale * float.round(f64::from(first[row]) - zero))
+            };
+            all.extend((0..m).map(number));
+            parts.push(part(name(0), "I8", &[m / shared, shared], bytes(&first)));
+            parts.extend([1, 2].map(|i| part(name(i), float.0, &[m / shared, 1], float.bytes(&second[i - 1]))));
+        }
+    }
+    let (mut rows, mut columns, mut values, mut dense) = (Vec::new(), Vec::new(), Vec::new(), vec![0.0; m * n]);
+    for (i, &code) in codes.iter().enumerate() {
+        let at = i % n / group * m + i / n;
+        let mut x = float.round(scales[at] * float.round(f64::from(code) - zeros[at]));
+        if rng.below(20) == 0 {
+            let outlier = float.round(rng.below(9) as f64 / 3.0 - 1.0);
+            rows.push(i / n);
+            columns.push(i % n);
+            values.push(float.bits(outlier));
+            x = if outlier == 0.0 { x } else { outlier };
+        }
+        // No element is -0.
+        dense[i / n * n + order[i % n]] = x + 0.0;
+    }
+    let places = [rows, columns].concat();
+    let places = places.iter().flat_map(|&place| (place as u64).to_le_bytes()).collect();
+    parts.push(part("outliers_matrix.indices", "I64", &[2, values.len()], places));
+    parts.push(part("outliers_matrix.values", float.0, &[values.len()], float.bytes(&values)));
+    made(parts, float, &[m, n], dense)
+}

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use cmz_format::{Code, Error, Result, View};
 
-use super::number::Float;
+use super::number::{self, Float};
 use super::{Decoder, Layout, Parts, Spec};
 use crate::{Scratch, pipeline};
 
@@ -72,7 +72,7 @@ impl OpenView {
             values.resize((next - at) * self.columns, 0.0);
             bytes.resize((next - at) * self.row_len(), 0);
             self.decoder.decode(at..next, &mut values);
-            self.float.round(&values, &mut bytes);
+            number::round(self.float, &values, &mut bytes);
             consume(&bytes)?;
             at = next;
         }
@@ -96,7 +96,7 @@ impl OpenView {
             let lines = bytes.len() / row_len;
             let mut values = vec![0.0; lines * self.columns];
             self.decoder.decode(at..at + lines, &mut values);
-            self.float.round(&values, bytes);
+            number::round(self.float, &values, bytes);
             Ok(())
         };
         pipeline::ordered(threads.min(len.div_ceil(step * row_len)), pieces, work, Ok)
@@ -123,7 +123,7 @@ impl OpenView {
         let places = (0..self.rows).flat_map(|row| (0..self.columns).map(move |column| (row, column)));
         let values: Vec<f32> = places.map(|(row, column)| self.decoder.decode_naive(row, column)).collect();
         let mut bytes = vec![0; self.byte_len()];
-        self.float.round(&values, &mut bytes);
+        number::round(self.float, &values, &mut bytes);
         bytes
     }
 }
