@@ -11,15 +11,6 @@ DEVICE uint32_t divide(uint32_t n, uint64_t reciprocal) {
     return (uint32_t)((high + (low >> 32)) >> 32);
 }
 
-// Rectangles of elements, counted from the array's and from each row's beginning. As on the host: job.rs.
-struct Groups {
-    uint64_t by_row, by_rows, by_columns; // for `divide`
-    uint32_t row;                         // elements of a row
-    uint32_t rows;                        // of a group
-    uint32_t columns;                     // of a group
-    uint32_t of_row;                      // groups of a row
-};
-
 // Walks over elements of an array, in order.
 struct GroupWalk {
     const Groups &groups;

@@ -38,14 +38,21 @@ kernels! {
     Tiered "cmz_tiered",
     Huffman "cmz_huffman",
     Rans "cmz_rans",
+    Tunstall "cmz_tunstall",
+    Dictionary "cmz_dictionary",
+    Trits "cmz_trits",
     Affine "cmz_affine",
-    Ternary "cmz_ternary",
     Crc32 "cmz_crc32",
     Matvec "cmz_matvec",
     Matmat "cmz_matmat",
 }
 
 impl Kernel {
+    /// Whether a job's table lies in the image: of others it is the address of a table of the decoder, or a number.
+    pub(crate) fn has_table_in_image(self) -> bool {
+        !matches!(self, Self::Dictionary | Self::Crc32)
+    }
+
     /// The kernel that the registry names for a stream codec.
     pub(crate) fn of(codec: &dyn StreamCodec) -> Option<Self> {
         let entry = registry::STREAMS.iter().find(|entry| entry.codec.id() == codec.id())?;
