@@ -149,9 +149,9 @@ impl StoredTensor {
         scratch: &mut Scratch,
     ) -> Result<Vec<Vec<u8>>> {
         let block = self.block(header.decoded_len as usize);
-        self.array.as_ref().map_or(Ok(Vec::new()), |array| {
-            array.encoded_components_of_block(block, header, payload, scratch)
-        })
+        self.array
+            .as_ref()
+            .map_or(Ok(Vec::new()), |array| array.encoded_components_of_block(block, header, payload, scratch))
     }
 
     /// Decodes the streams of a block, those of the difference if the tensor is told by one, and

@@ -161,6 +161,55 @@ pub(crate) fn prepare(
     Ok(Prepared { tasks: builder.tasks, image_len: builder.region.at, scratch_len: builder.scratch_len })
 }
 
+/// A block of a ternary matrix whose symbols are read as they are stored.
+#[derive(Debug)]
+pub(crate) struct SymbolBlock {
+    pub(crate) kernel: Kernel,
+    /// Where the symbols lie in the image, and how they are coded in place of the join.
+    pub(crate) job: Job,
+    /// Their stream and its table, a multiple of [`ALIGNMENT`].
+    pub(crate) image: Vec<u8>,
+    pub(crate) ternary: DeviceTernary,
+    /// Minima and maxima.
+    pub(crate) numbers: [Vec<u8>; 2],
+}
+
+/// Reads and checks a block of a ternary matrix; `None` if it is none, or no product reads its codec.
+///
+/// # Errors
+/// An error of the file, with tensor and block.
+pub(crate) fn symbols_of(
+    archive: &Archive,
+    tensor: usize,
+    ordinal: usize,
+    tables: &Tables,
+    scratch: &mut Scratch,
+) -> Result<Option<SymbolBlock>> {
+    let mut stored = vec![0; archive.stored_len(tensor, ordinal)];
+    let (header, payload) = archive.read_stored(tensor, ordinal, &mut stored)?;
+    let payload = &stored[payload];
+    let Some(array) = archive.device_block(tensor, ordinal, &header, payload)? else { return Ok(None) };
+    let (DeviceNode::Ternary(ternary), [DeviceComponent::Stream(stream @ DeviceStream { form: Some(_), .. }), ..]) =
+        (array.node, &array.components[..])
+    else {
+        return Ok(None);
+    };
+    let len = stream.stream.len().next_multiple_of(ALIGNMENT);
+    let mut image = vec![0; len + TABLE_LEN];
+    let (own, free) = image.split_at_mut(len);
+    own[..stream.stream.len()].copy_from_slice(stream.stream);
+    let region = Region { free, at: len };
+    let mut builder = Builder { stored: stream.stream, region, tables, scratch, tasks: Vec::new(), scratch_len: 0 };
+    let (kernel, source) = builder.source(stream)?;
+    let used = builder.region.at;
+    let Some(code) = Join::symbol_code(kernel) else { return Ok(None) };
+    let numbers = archive.encoded_components(tensor, ordinal, &header, payload, scratch)?;
+    let Ok([_, minima, maxima]) = <[Vec<u8>; 3]>::try_from(numbers) else { return Ok(None) };
+    let job = job(source, code, &[], stream.symbols, 0..0, (Place::Output, 0));
+    image.truncate(used);
+    Ok(Some(SymbolBlock { kernel, job, image, ternary, numbers: [minima, maxima] }))
+}
+
 /// What a kernel decodes first: a plane, or a stream and its tiles.
 struct Source {
     plane: Plane,
@@ -382,8 +431,14 @@ impl Builder<'_> {
 
     /// Compares the CRC-32 of decoded bytes.
     fn add_check(&mut self, out: u64, len: u32, crc: u32) {
-        let mut job =
-            job(Source::plane(Plane::NONE, 8), DeviceJoin::Bytes.into(), &[], len as usize, 0..len, (Place::Output, out));
+        let mut job = job(
+            Source::plane(Plane::NONE, 8),
+            DeviceJoin::Bytes.into(),
+            &[],
+            len as usize,
+            0..len,
+            (Place::Output, out),
+        );
         (job.table, job.tile_log) = (crc.into(), 31);
         self.tasks.push(Task { step: CHECK, kernel: Kernel::Crc32, job });
     }

@@ -108,7 +108,10 @@ pub fn request_len(archive: &Archive, request: &Request) -> Result<u64> {
 }
 
 /// Where the bytes of a request lie in its tensor.
-fn request_bytes(archive: &Archive, request: &Request) -> Result<Range<u64>> {
+///
+/// # Errors
+/// As [`request_len`].
+pub(crate) fn request_bytes(archive: &Archive, request: &Request) -> Result<Range<u64>> {
     let Some(tensor) = archive.tensors().get(request.tensor) else {
         return Err(Error::new(Code::InvalidArgument, format!("there is no tensor {}", request.tensor)));
     };

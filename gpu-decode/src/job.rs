@@ -5,6 +5,8 @@ use std::mem::{offset_of, size_of};
 use cmz_codec::device::{DeviceAffine, DeviceFloat, DeviceGroups, DeviceJoin, DeviceTernary};
 use cudarc::driver::DeviceRepr;
 
+use crate::kernel::Kernel;
+
 /// Threads of a CTA.
 pub(crate) const THREADS: u32 = 256;
 /// Tiles that a CTA decodes.
@@ -70,6 +72,17 @@ pub(crate) struct Join(u8);
 impl Join {
     /// 0 and the two numbers of a group.
     pub(crate) const TERNARY: Self = Self(9);
+
+    /// What `ternary_product.cuh` has in its place: how symbols are coded. `None` if it does not read that code.
+    pub(crate) const fn symbol_code(kernel: Kernel) -> Option<Self> {
+        match kernel {
+            Kernel::Direct => Some(Self(0)),
+            Kernel::Tunstall => Some(Self(1)),
+            Kernel::Dictionary => Some(Self(2)),
+            Kernel::Trits => Some(Self(3)),
+            _ => None,
+        }
+    }
 }
 
 impl From<DeviceJoin> for Join {

@@ -45,6 +45,8 @@ kernels! {
     Crc32 "cmz_crc32",
     Matvec "cmz_matvec",
     Matmat "cmz_matmat",
+    TernaryMatvec "cmz_ternary_matvec",
+    TernaryMatmat "cmz_ternary_matmat",
 }
 
 impl Kernel {
@@ -95,11 +97,15 @@ mod tests {
         }
     }
 
-    /// One parameter: a `Launch`, or a `Product`.
+    /// One parameter: a `Launch`, a `Product` or a `TernaryProduct`.
     #[test]
     fn every_kernel_takes_what_it_is_given() {
         for &kernel in Kernel::ALL {
-            let len = if matches!(kernel, Kernel::Matvec | Kernel::Matmat) { "[80]" } else { "[48]" };
+            let len = match kernel {
+                Kernel::Matvec | Kernel::Matmat => "[80]",
+                Kernel::TernaryMatvec | Kernel::TernaryMatmat => "[112]",
+                _ => "[48]",
+            };
             let ptx = kernel.ptx();
             let entry = ptx.split_once(&format!(".entry {}(", kernel.name())).map(|(_, rest)| rest).unwrap();
             let parameters = entry.split_once(')').map(|(list, _)| list.trim()).unwrap();

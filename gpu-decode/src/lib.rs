@@ -32,7 +32,7 @@ pub use context::KeepContext;
 pub use decoder::{GpuDecoder, Request, request_len};
 pub use device::Device;
 pub use load::{LoadOptions, LoadReport, Target};
-pub use matvec::QuantizedMatrix;
+pub use matvec::{QuantizedMatrix, Residency};
 pub use memory::DeviceMemory;
 pub use plan::{DecodePlan, Placement};
 pub use resident::{Layer, ResidentLayers};

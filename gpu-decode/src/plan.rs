@@ -103,13 +103,7 @@ fn place(archive: &Archive, requests: &[Request], placement: Placement<'_>) -> R
 }
 
 /// The image of the blocks, without its head, and their jobs.
-fn build(
-    archive: &Archive,
-    list: &[Piece],
-    check: bool,
-    tables: &Tables,
-    threads: usize,
-) -> Result<(Batch, Vec<u8>)> {
+fn build(archive: &Archive, list: &[Piece], check: bool, tables: &Tables, threads: usize) -> Result<(Batch, Vec<u8>)> {
     let (mut batch, mut image) = (Batch::default(), Vec::new());
     let regions = Mutex::new(Vec::new());
     pipeline::ordered(
@@ -145,6 +139,12 @@ impl DecodePlan {
     #[must_use]
     pub fn output_len(&self) -> u64 {
         self.output_len
+    }
+
+    /// Kernels that a decode launches: one for each step of an encoding and each codec, however many tensors there are.
+    #[must_use]
+    pub fn launches(&self) -> usize {
+        self.launches.len()
     }
 
     /// Bytes of device memory that the plan holds.
