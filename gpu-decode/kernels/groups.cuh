@@ -19,11 +19,15 @@ struct GroupWalk {
     DEVICE GroupWalk(const Groups &groups, uint32_t element) : groups(groups) {
         row = divide(element, groups.by_row);
         column = element - row * groups.row;
-        band = divide(row, groups.by_rows);
-        begin_columns();
+        begin_row();
     }
-    DEVICE void begin_columns() {
-        const uint32_t g = divide(column, groups.by_columns);
+    DEVICE void begin_row() {
+        band = row;
+        // phase: groups of several rows, 0, 0
+        if (groups.rows != 1) band = divide(row, groups.by_rows);
+        // phase: end
+        uint32_t g = 0;
+        if (groups.of_row != 1) g = divide(column, groups.by_columns);
         in_group = column - g * groups.columns;
         group = band * groups.of_row + g;
     }
@@ -35,8 +39,7 @@ struct GroupWalk {
         if (++column == groups.row) {
             column = 0;
             row++;
-            band = divide(row, groups.by_rows);
-            begin_columns();
+            begin_row();
         } else if (++in_group == groups.columns) {
             in_group = 0;
             group++;

@@ -37,7 +37,10 @@ enum JoinKind : uint8_t {
     JOINT_BF16 = 6,
     JOINT_F32 = 7,
     JOINT_F16 = 8,
-    JOIN_TERNARY = 9, // `ternary`: the other components are minima and maxima, a brain float for each group
+    // `ternary`, of each FloatKind: the other components are minima and maxima, a brain float for each group.
+    JOIN_TERNARY_F16 = 9,
+    JOIN_TERNARY_BF16 = 10,
+    JOIN_TERNARY_F32 = 11,
 };
 
 // Rectangles of elements, counted from the array's and from each row's beginning. As on the host: job.rs.
@@ -49,12 +52,11 @@ struct Groups {
     uint32_t of_row;                      // groups of a row
 };
 
-// What JOIN_TERNARY is told besides.
+// What JOIN_TERNARY_F16 to _F32 are told besides.
 struct Ternary {
     Groups groups;
-    uint32_t count;  // of groups
-    uint8_t element; // FloatKind
-    uint8_t spare[3];
+    uint32_t count; // of groups
+    uint32_t spare;
 };
 
 struct Job {
@@ -73,7 +75,7 @@ struct Job {
     uint8_t width;          // of the first component's symbols, in bits
     uint8_t tile_log;       // a tile has 2^tile_log elements
     uint32_t status;        // index of the status word
-    Ternary ternary;        // of JOIN_TERNARY
+    Ternary ternary;
 };
 
 struct Span {
@@ -130,7 +132,7 @@ DEVICE void report(const Launch &launch, const Job &job, uint32_t status) {
 DEVICE bool planes_fit(const Job &job, uint32_t lane) {
     const uint32_t i = lane & 3;
     const Plane &plane = i == 0 ? job.first : job.others[i - 1];
-    const uint32_t elements = i != 0 && job.join == JOIN_TERNARY ? job.ternary.count : job.elements;
+    const uint32_t elements = i != 0 && job.join >= JOIN_TERNARY_F16 ? job.ternary.count : job.elements;
     return __all_sync(FULL_WARP, (uint64_t)elements * plane.stride <= (uint64_t)plane.length * 8);
 }
 

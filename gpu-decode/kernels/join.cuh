@@ -275,8 +275,8 @@ DEVICE uint32_t ternary_selectors(uint32_t symbols) {
     return ((symbols << 1) + 0x06060606u & 0x07070707u) * 0x11 + 0x10101010u;
 }
 
-// 0 and the two numbers of a group.
-struct JoinTernary {
+// 0 and the two numbers of a group, as elements of type KIND.
+template <uint8_t KIND> struct JoinTernary {
     static constexpr bool WIDE = false;
     const Job &job;
     const uint16_t *minima, *maxima;
@@ -290,13 +290,13 @@ struct JoinTernary {
     // The high 16 bits of a number in the elements' type, the others being 0.
     DEVICE uint32_t number(const uint16_t *numbers, uint32_t group) const {
         const uint32_t bits = __ldg(numbers + group);
-        return job.ternary.element == FLOAT_F16 ? float_bits(__uint_as_float(bits << 16), FLOAT_F16) : bits;
+        return KIND == FLOAT_F16 ? float_bits(__uint_as_float(bits << 16), FLOAT_F16) : bits;
     }
     DEVICE uint32_t pair(uint32_t group) const { return number(minima, group) | number(maxima, group) << 16; }
 
     DEVICE void put(uint32_t i, uint32_t symbol, uint32_t group) const {
         const uint32_t bits = symbol == 0 ? 0 : number(symbol == 1 ? minima : maxima, group);
-        if (job.ternary.element == FLOAT_F32) *((uint32_t *)out + i) = bits << 16;
+        if (KIND == FLOAT_F32) *((uint32_t *)out + i) = bits << 16;
         else *((uint16_t *)out + i) = (uint16_t)bits;
     }
     DEVICE void granule(uint32_t g, uint32_t a, uint32_t b) {
@@ -315,7 +315,7 @@ struct JoinTernary {
         const uint32_t numbers = pair(walk.group), low = ternary_selectors(a), high = ternary_selectors(b);
         const uint4 pairs = make_uint4(byte_select(numbers, 0, low), byte_select(numbers, 0, low >> 16),
                                        byte_select(numbers, 0, high), byte_select(numbers, 0, high >> 16));
-        if (job.ternary.element == FLOAT_F32) {
+        if (KIND == FLOAT_F32) {
             uint4 *words = (uint4 *)out + 2 * (uint64_t)g;
             __stcs(words, make_uint4(pairs.x << 16, pairs.x & 0xffff0000u, pairs.y << 16, pairs.y & 0xffff0000u));
             __stcs(words + 1, make_uint4(pairs.z << 16, pairs.z & 0xffff0000u, pairs.w << 16, pairs.w & 0xffff0000u));
@@ -328,7 +328,7 @@ struct JoinTernary {
         found |= symbol > 2;
         const GroupWalk walk(job.ternary.groups, i);
         const uint32_t bits = symbol == 0 ? 0 : number(symbol == 1 ? minima : maxima, walk.group);
-        const bool wide = job.ternary.element == FLOAT_F32;
+        constexpr bool wide = KIND == FLOAT_F32;
         uint8_t *const to = out + (wide ? 4 : 2) * (uint64_t)i;
         if (wide) to[0] = to[1] = 0;
         to[wide ? 2 : 0] = (uint8_t)bits;
@@ -370,7 +370,9 @@ template <class Decode> DEVICE uint32_t with_join(uint8_t kind, Decode decode) {
     case JOINT_F16: return decode.template run<JointF16>();
     case JOINT_BF16: return decode.template run<JointBf16>();
     case JOINT_F32: return decode.template run<JointF32>();
-    case JOIN_TERNARY: return decode.template run<JoinTernary>();
+    case JOIN_TERNARY_F16: return decode.template run<JoinTernary<FLOAT_F16>>();
+    case JOIN_TERNARY_BF16: return decode.template run<JoinTernary<FLOAT_BF16>>();
+    case JOIN_TERNARY_F32: return decode.template run<JoinTernary<FLOAT_F32>>();
     default: return OK;
     }
 }

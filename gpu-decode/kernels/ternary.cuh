@@ -95,11 +95,12 @@ struct Tunstall {
         // phase: end
     }
     static DEVICE void make_words(const uint32_t *table, uint2 *words) {
-        // phase: words, 12
+        // phase: words, 4
         const uint16_t *splits = (const uint16_t *)table;
 #pragma unroll 1
         for (uint32_t i = threadIdx.x; i < CODEWORDS; i += THREADS) {
             uint2 symbols = make_uint2(0, 0);
+            // phase: splits of words, 10
             for (uint32_t k = i; k != 0;) {
                 const uint32_t split = splits[(k - 1) / 2], at = 2 * (split >> BITS), symbol = 2 - (k & 1);
                 if (at < 32) symbols.x |= symbol << at;
@@ -107,6 +108,7 @@ struct Tunstall {
                 // A word comes after the one that it was made of.
                 k = min(split & (CODEWORDS - 1), k - 1);
             }
+            // phase: words, 4
             words[i] = symbols;
         }
         // phase: end
@@ -201,7 +203,9 @@ struct WindowTile {
     DEVICE uint32_t join() const {
         switch (job.join) {
         case JOIN_BYTES: return run<JoinBytes>();
-        case JOIN_TERNARY: return run<JoinTernary>();
+        case JOIN_TERNARY_F16: return run<JoinTernary<FLOAT_F16>>();
+        case JOIN_TERNARY_BF16: return run<JoinTernary<FLOAT_BF16>>();
+        case JOIN_TERNARY_F32: return run<JoinTernary<FLOAT_F32>>();
         default: return BAD_LENGTH;
         }
     }

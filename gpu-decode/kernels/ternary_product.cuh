@@ -61,29 +61,6 @@ DEVICE uint32_t copy_window(const Launch &launch, const Job &job, const Tile &ti
     return __any_sync(FULL_WARP, found != 0) ? BAD_SYMBOL : OK;
 }
 
-// The weights of a granule of a row: from symbols, of which the first `count` are the row's.
-DEVICE void load_weights(const TernaryProduct &product, const uint32_t *pairs, uint32_t symbols, uint32_t column, uint32_t count,
-                         float (&weights)[GRANULE]) {
-    uint32_t halves[4] = {0, 0, 0, 0};
-    // A group at a time, which mostly is one.
-#pragma unroll 1
-    for (uint32_t group = divide(column, product.by_group), from = 0; from < count; group++) {
-        const uint32_t to = min((group + 1) * product.group - column, count);
-        const uint32_t of_group = symbols & ((1u << 2 * to) - (1u << 2 * from)), numbers = __ldg(pairs + group);
-        const uint2 bytes = spread_pairs(of_group);
-        const uint32_t low = ternary_selectors(bytes.x), high = ternary_selectors(bytes.y);
-        halves[0] |= byte_select(numbers, 0, low);
-        halves[1] |= byte_select(numbers, 0, low >> 16);
-        halves[2] |= byte_select(numbers, 0, high);
-        halves[3] |= byte_select(numbers, 0, high >> 16);
-        from = to;
-    }
-#pragma unroll
-    for (uint32_t j = 0; j < GRANULE; j++) {
-        weights[j] = __uint_as_float(j % 2 == 0 ? halves[j / 2] << 16 : halves[j / 2] & 0xffff0000u);
-    }
-}
-
 // Rows `row..row + rows` of a block, of which the window holds columns begin..end.
 struct Part {
     const uint32_t *window;
@@ -105,16 +82,44 @@ DEVICE void add_products(const TernaryProduct &product, const Job &job, const Pa
 #pragma unroll 1
         for (uint32_t column = part.begin + (share * 32 + lane) * GRANULE; column < part.end; column += shares * 32 * GRANULE) {
             const uint32_t count = min(part.end - column, GRANULE);
-            float weights[ROWS][GRANULE];
+            uint32_t symbols[ROWS];
+            uint4 halves[ROWS]; // weights as brain floats
+            uint64_t pairs[ROWS];
 #pragma unroll
             for (uint32_t r = 0; r < ROWS; r++) {
                 // Rows that there are not repeat the last one.
                 const uint32_t row = part.row + min(first + r, part.rows - 1);
                 const uint32_t at = row * product.columns + column - part.origin, shift = 2 * (at & 15);
                 const uint32_t *const words = part.window + (at >> 4);
-                const uint32_t symbols = __funnelshift_r(words[0], shift + 2 * count > 32 ? words[1] : 0, shift) & 0xffff;
-                const uint32_t *pairs = (const uint32_t *)product.pairs + (job.out + row) * product.groups;
-                load_weights(product, pairs, symbols, column, count, weights[r]);
+                symbols[r] = __funnelshift_r(words[0], shift + 2 * count > 32 ? words[1] : 0, shift);
+                pairs[r] = (job.out + row) * product.groups;
+                halves[r] = make_uint4(0, 0, 0, 0);
+            }
+            // A group at a time, which mostly is one.
+#pragma unroll 1
+            for (uint32_t group = divide(column, product.by_group), from = 0; from < count; group++) {
+                const uint32_t to = min((group + 1) * product.group - column, count);
+                const uint32_t inside = (1u << 2 * to) - (1u << 2 * from);
+#pragma unroll
+                for (uint32_t r = 0; r < ROWS; r++) {
+                    const uint32_t numbers = __ldg((const uint32_t *)product.pairs + pairs[r] + group);
+                    const uint2 bytes = spread_pairs(symbols[r] & inside);
+                    const uint32_t low = ternary_selectors(bytes.x), high = ternary_selectors(bytes.y);
+                    halves[r].x |= byte_select(numbers, 0, low);
+                    halves[r].y |= byte_select(numbers, 0, low >> 16);
+                    halves[r].z |= byte_select(numbers, 0, high);
+                    halves[r].w |= byte_select(numbers, 0, high >> 16);
+                }
+                from = to;
+            }
+            float weights[ROWS][GRANULE];
+#pragma unroll
+            for (uint32_t r = 0; r < ROWS; r++) {
+                const uint32_t pair[4] = {halves[r].x, halves[r].y, halves[r].z, halves[r].w};
+#pragma unroll
+                for (uint32_t j = 0; j < GRANULE; j++) {
+                    weights[r][j] = __uint_as_float(j % 2 == 0 ? pair[j / 2] << 16 : pair[j / 2] & 0xffff0000u);
+                }
             }
 #pragma unroll
             for (int k = 0; k < VECTORS; k++) {
@@ -148,14 +153,16 @@ DEVICE void add_products(const TernaryProduct &product, const Job &job, const Pa
 
 DEVICE uint32_t fill(const Launch &launch, const Job &job, uint32_t number, const uint32_t *table, const uint2 *words,
                      uint32_t *window) {
-    const uint32_t lane = threadIdx.x & 31, first = number << job.tile_log;
-    const Tile by_index = {nullptr, 0, first, min(job.elements - first, 1u << job.tile_log), OK};
+    const uint32_t lane = threadIdx.x & 31, first = number << TERNARY_TILE_LOG;
+    const Tile by_index = {nullptr, 0, first, min(job.elements - first, 1u << TERNARY_TILE_LOG), OK};
     switch (job.join) {
     case CODE_TUNSTALL:
     case CODE_DICTIONARY: {
         const Tile tile = find_tile(launch, job, number);
         if (tile.status != OK) return tile.status;
+        // phase: dictionary, 0, 0
         if (job.join == CODE_DICTIONARY) return fill_window(Dictionary{(const uint2 *)job.table}, tile, lane, window);
+        // phase: end
         return fill_window(Tunstall{words, (const uint8_t *)(table + Tunstall::CODEWORDS / 4)}, tile, lane, window);
     }
     case CODE_TRITS: return Trits::fill_window(launch, job, by_index, (const uint16_t *)table, lane, window);

@@ -312,7 +312,7 @@ impl Builder<'_> {
         let count = u32::try_from(ternary.groups.count(elements as u32));
         let count = count.map_err(|_| Error::new(Code::BadStream, "the array has too many groups"))?;
         let (wanted, out) = to.elements(elements, ternary.element.bytes());
-        let job = job(source, Join::TERNARY, &planes, elements, wanted, (to.place, out));
+        let job = job(source, Join::ternary(ternary.element), &planes, elements, wanted, (to.place, out));
         let job = Job { ternary: Ternary::of(&ternary, count), ..job };
         self.tasks.push(Task { step: ready, kernel, job });
         Ok(ready)

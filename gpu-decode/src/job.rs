@@ -60,18 +60,20 @@ pub(crate) struct Job {
     pub(crate) width: u8,
     pub(crate) tile_log: u8,
     pub(crate) status: u32,
-    /// Of [`Join::TERNARY`].
+    /// Of [`Join::ternary`].
     pub(crate) ternary: Ternary,
 }
 
-/// How elements are put together: one of [`DeviceJoin`], or [`Self::TERNARY`].
+/// How elements are put together: one of [`DeviceJoin`], or [`Self::ternary`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub(crate) struct Join(u8);
 
 impl Join {
-    /// 0 and the two numbers of a group.
-    pub(crate) const TERNARY: Self = Self(9);
+    /// 0 and the two numbers of a group, as elements of this type.
+    pub(crate) const fn ternary(element: DeviceFloat) -> Self {
+        Self(9 + element as u8)
+    }
 
     /// What `ternary_product.cuh` has in its place: how symbols are coded. `None` if it does not read that code.
     pub(crate) const fn symbol_code(kernel: Kernel) -> Option<Self> {
@@ -109,8 +111,7 @@ pub(crate) struct Ternary {
     groups: Groups,
     /// Groups.
     count: u32,
-    element: u8,
-    spare: [u8; 3],
+    spare: u32,
 }
 
 /// The work of one CTA: some tiles of a job.
@@ -203,23 +204,18 @@ impl Groups {
 
 impl Ternary {
     /// Of other joins.
-    pub(crate) const NONE: Self = Self {
-        groups: Groups { by: [0; 3], row: 0, rows: 0, columns: 0, of_row: 0 },
-        count: 0,
-        element: 0,
-        spare: [0; 3],
-    };
+    pub(crate) const NONE: Self =
+        Self { groups: Groups { by: [0; 3], row: 0, rows: 0, columns: 0, of_row: 0 }, count: 0, spare: 0 };
 
     /// Of `count` groups.
     pub(crate) fn of(ternary: &DeviceTernary, count: u32) -> Self {
-        Self { groups: Groups::of(ternary.groups), count, element: ternary.element as u8, spare: [0; 3] }
+        Self { groups: Groups::of(ternary.groups), count, spare: 0 }
     }
 
     fn put(&self, out: &mut Vec<u8>) {
         self.groups.put(out);
         out.extend(self.count.to_le_bytes());
-        out.push(self.element);
-        out.extend(self.spare);
+        out.extend(self.spare.to_le_bytes());
     }
 }
 

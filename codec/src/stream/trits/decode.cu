@@ -6,7 +6,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) cmz_trits(const Launch lau
     CMZ_SHARED_ARRAY(uint16_t, table, THREADS);
     CMZ_SHARED_ARRAY(Job, jobs, 1);
     // elements: 8192
-    // cases: JOIN_TERNARY
+    // cases: JOIN_TERNARY_BF16
     // phase: setup
     const Span span = load_job(launch, jobs);
     const Job &job = *jobs;

@@ -8,7 +8,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) cmz_tunstall(const Launch 
     CMZ_SHARED_ARRAY(uint32_t, table, Tunstall::TABLE_WORDS);
     CMZ_SHARED_ARRAY(Job, jobs, 1);
     // elements: 8192
-    // cases: JOIN_TERNARY
+    // cases: JOIN_TERNARY_BF16
     // phase: setup
     const Span span = load_job(launch, jobs);
     const Job &job = *jobs;
