@@ -2,7 +2,7 @@
 //
 // A *job* decodes one array: the elements of a block, or one component of them into scratch memory. A warp decodes one
 // *tile* of it; a thread block of 8 warps decodes 8 consecutive tiles, of the job and from the tile that its *span* names.
-// All bytes that kernels read lie in the *image* (jobs, spans, tables, streams; see gpu-decode/src/image.rs) or in scratch memory.
+// All bytes that kernels read lie in the *image* (jobs, spans, tables, streams; see gpu-decode/src/block.rs) or in scratch memory.
 #pragma once
 #include "device.cuh"
 #include <stddef.h>

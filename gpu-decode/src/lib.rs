@@ -7,7 +7,7 @@
 //! | [`GpuDecoder`] | a device with the kernels |
 //! | [`GpuDecoder::plan`] | compressed tensors in device memory, decoded as often as needed, without allocating or waiting |
 //! | [`GpuDecoder::load`] | from the file to device memory, once: reading, copying and decoding overlap |
-//! | [`GpuDecoder::quantized_matrix`] | a quantized matrix in device memory, multiplied by vectors without being decoded |
+//! | [`GpuDecoder::quantized_matrix`] | a quantized matrix in device memory, packed or compressed, multiplied by vectors without being decoded |
 //! | [`ResidentLayers`] | a model that stays compressed in device memory, a layer decoded just before it is used |
 #![expect(unsafe_code, reason = "the driver's interface is foreign, and device addresses are the caller's word")]
 
