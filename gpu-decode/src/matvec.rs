@@ -1,7 +1,7 @@
 //! Products with quantized matrices, which are read as codes and never decoded.
 //!
-//! The matrix is laid out once, on the host: codes packed row by row, and two numbers for each group of a row. What the product
-//! is, and in which order its sums are taken, says `kernels/matvec.cuh`.
+//! A packed matrix is laid out once, on the host: codes packed row by row, and two numbers for each group of a row. What the product
+//! is, and in which order its sums are taken, says `kernels/matvec.cuh`. A compressed one is its stored streams: `ternary`.
 
 mod ternary;
 
