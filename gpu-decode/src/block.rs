@@ -5,17 +5,18 @@ use std::ops::Range;
 use arrayvec::ArrayVec;
 use cmz_codec::device::{
     DeviceArray, DeviceComponent, DeviceFloat, DeviceForm, DeviceGroups, DeviceJoin, DeviceNode, DeviceShape,
-    DeviceShift, DeviceStream,
+    DeviceShift, DeviceStream, DeviceTernary,
 };
 use cmz_codec::{Archive, Code, Error, Result, Scratch};
 
-use crate::job::{Job, OTHERS, Place, Plane, Span, TILES_OF_SPAN, affine_table, ternary_table};
+use crate::job::{Job, Join, OTHERS, Place, Plane, Span, TILES_OF_SPAN, Ternary, affine_table};
 use crate::kernel::Kernel;
+use crate::tables::Tables;
 
 /// Alignment of everything that kernels read, in bytes.
 pub(crate) const ALIGNMENT: usize = 64;
 /// Bytes of the largest table of a stream.
-const TABLE_LEN: usize = 1024;
+const TABLE_LEN: usize = 2048;
 /// Elements of a tile of `cmz_direct`: 2 to this power.
 const DIRECT_TILE_LOG: u8 = 12;
 /// Components of an array, at most.
@@ -132,6 +133,7 @@ pub(crate) fn prepare(
     piece: &Piece,
     check: bool,
     region: &mut [u8],
+    tables: &Tables,
     scratch: &mut Scratch,
 ) -> Result<Prepared> {
     let (tensor, ordinal) = (piece.tensor, piece.ordinal);
@@ -139,7 +141,7 @@ pub(crate) fn prepare(
     let (stored, free) = region.split_at_mut(stored_len);
     let (header, payload) = archive.read_stored(tensor, ordinal, stored)?;
     let region = Region { free, at: stored_len };
-    let mut builder = Builder { stored, region, scratch, tasks: Vec::new(), scratch_len: 0 };
+    let mut builder = Builder { stored, region, tables, scratch, tasks: Vec::new(), scratch_len: 0 };
     match archive.device_block(tensor, ordinal, &header, &stored[payload])? {
         Some(array) => {
             let to = Destination::of_piece(piece);
@@ -157,6 +159,55 @@ pub(crate) fn prepare(
         builder.add_check(piece.out, header.decoded_len, header.crc_decoded);
     }
     Ok(Prepared { tasks: builder.tasks, image_len: builder.region.at, scratch_len: builder.scratch_len })
+}
+
+/// A block of a ternary matrix whose symbols are read as they are stored.
+#[derive(Debug)]
+pub(crate) struct SymbolBlock {
+    pub(crate) kernel: Kernel,
+    /// Where the symbols lie in the image, and how they are coded in place of the join.
+    pub(crate) job: Job,
+    /// Their stream and its table, a multiple of [`ALIGNMENT`].
+    pub(crate) image: Vec<u8>,
+    pub(crate) ternary: DeviceTernary,
+    /// Minima and maxima.
+    pub(crate) numbers: [Vec<u8>; 2],
+}
+
+/// Reads and checks a block of a ternary matrix; `None` if it is none, or no product reads its codec.
+///
+/// # Errors
+/// An error of the file, with tensor and block.
+pub(crate) fn symbols_of(
+    archive: &Archive,
+    tensor: usize,
+    ordinal: usize,
+    tables: &Tables,
+    scratch: &mut Scratch,
+) -> Result<Option<SymbolBlock>> {
+    let mut stored = vec![0; archive.stored_len(tensor, ordinal)];
+    let (header, payload) = archive.read_stored(tensor, ordinal, &mut stored)?;
+    let payload = &stored[payload];
+    let Some(array) = archive.device_block(tensor, ordinal, &header, payload)? else { return Ok(None) };
+    let (DeviceNode::Ternary(ternary), [DeviceComponent::Stream(stream @ DeviceStream { form: Some(_), .. }), ..]) =
+        (array.node, &array.components[..])
+    else {
+        return Ok(None);
+    };
+    let len = stream.stream.len().next_multiple_of(ALIGNMENT);
+    let mut image = vec![0; len + TABLE_LEN];
+    let (own, free) = image.split_at_mut(len);
+    own[..stream.stream.len()].copy_from_slice(stream.stream);
+    let region = Region { free, at: len };
+    let mut builder = Builder { stored: stream.stream, region, tables, scratch, tasks: Vec::new(), scratch_len: 0 };
+    let (kernel, source) = builder.source(stream)?;
+    let used = builder.region.at;
+    let Some(code) = Join::symbol_code(kernel) else { return Ok(None) };
+    let numbers = archive.encoded_components(tensor, ordinal, &header, payload, scratch)?;
+    let Ok([_, minima, maxima]) = <[Vec<u8>; 3]>::try_from(numbers) else { return Ok(None) };
+    let job = job(source, code, &[], stream.symbols, 0..0, (Place::Output, 0));
+    image.truncate(used);
+    Ok(Some(SymbolBlock { kernel, job, image, ternary, numbers: [minima, maxima] }))
 }
 
 /// What a kernel decodes first: a plane, or a stream and its tiles.
@@ -207,6 +258,7 @@ struct Builder<'a> {
     /// The block as it is stored, at the beginning of the region.
     stored: &'a [u8],
     region: Region<'a>,
+    tables: &'a Tables,
     scratch: &'a mut Scratch,
     tasks: Vec<Task>,
     scratch_len: usize,
@@ -231,20 +283,39 @@ impl Builder<'_> {
                     to,
                 )
             }
-            DeviceNode::Ternary(ternary) => {
-                let number_kinds = [None, Some(DeviceFloat::Bf16), Some(DeviceFloat::Bf16)];
-                let (element, groups) = (ternary.element, ternary.groups);
-                self.grouped(
-                    array,
-                    element,
-                    groups,
-                    number_kinds,
-                    Kernel::Ternary,
-                    |count| ternary_table(&ternary, count),
-                    to,
-                )
-            }
+            DeviceNode::Ternary(ternary) => self.ternary(array, ternary, to),
         }
+    }
+
+    /// Symbols, and the two numbers of their groups, which are arrays.
+    fn ternary(&mut self, array: &DeviceArray<'_>, ternary: DeviceTernary, to: Destination) -> Result<Step> {
+        let [symbols, numbers @ ..] = &array.components[..] else {
+            return Err(Error::new(Code::BadStream, "the array has no symbols"));
+        };
+        let (kernel, source, mut ready) = match symbols {
+            DeviceComponent::Stream(stream) => {
+                let (kernel, source) = self.source(stream)?;
+                (kernel, source, 0)
+            }
+            DeviceComponent::Array(_) => {
+                let (plane, ready) = self.component(symbols)?;
+                (Kernel::Direct, Source::plane(plane, 8), ready)
+            }
+        };
+        let mut planes: ArrayVec<Plane, OTHERS> = ArrayVec::new();
+        for component in numbers {
+            let (plane, step) = self.component(component)?;
+            ready = ready.max(step);
+            planes.push(plane.of_numbers(DeviceFloat::Bf16));
+        }
+        let elements = array.byte_len / ternary.element.bytes();
+        let count = u32::try_from(ternary.groups.count(elements as u32));
+        let count = count.map_err(|_| Error::new(Code::BadStream, "the array has too many groups"))?;
+        let (wanted, out) = to.elements(elements, ternary.element.bytes());
+        let job = job(source, Join::ternary(ternary.element), &planes, elements, wanted, (to.place, out));
+        let job = Job { ternary: Ternary::of(&ternary, count), ..job };
+        self.tasks.push(Task { step: ready, kernel, job });
+        Ok(ready)
     }
 
     fn joined(&mut self, array: &DeviceArray<'_>, join: DeviceJoin, to: Destination) -> Result<Step> {
@@ -298,7 +369,7 @@ impl Builder<'_> {
         bytes.copy_from_slice(&table);
         let source = Source { table: offset, table_len: (table.len() / 4) as u32, ..Source::plane(codes, 8) };
         let (wanted, out) = to.elements(elements, element.bytes());
-        let job = job(source, DeviceJoin::Bytes, others, elements, wanted, (to.place, out));
+        let job = job(source, DeviceJoin::Bytes.into(), others, elements, wanted, (to.place, out));
         self.tasks.push(Task { step: ready, kernel, job });
         Ok(ready)
     }
@@ -354,14 +425,20 @@ impl Builder<'_> {
         step: Step,
     ) {
         let (wanted, out) = to.elements(elements, join.element_len());
-        let job = job(source, join, planes, elements, wanted, (to.place, out));
+        let job = job(source, join.into(), planes, elements, wanted, (to.place, out));
         self.tasks.push(Task { step, kernel, job });
     }
 
     /// Compares the CRC-32 of decoded bytes.
     fn add_check(&mut self, out: u64, len: u32, crc: u32) {
-        let mut job =
-            job(Source::plane(Plane::NONE, 8), DeviceJoin::Bytes, &[], len as usize, 0..len, (Place::Output, out));
+        let mut job = job(
+            Source::plane(Plane::NONE, 8),
+            DeviceJoin::Bytes.into(),
+            &[],
+            len as usize,
+            0..len,
+            (Place::Output, out),
+        );
         (job.table, job.tile_log) = (crc.into(), 31);
         self.tasks.push(Task { step: CHECK, kernel: Kernel::Crc32, job });
     }
@@ -372,16 +449,20 @@ impl Builder<'_> {
         let offset = (stream.stream.as_ptr().addr() - self.stored.as_ptr().addr()) as u64;
         let plane = Plane { offset, length: stream.stream.len() as u32, ..Plane::NONE };
         Ok(match (&stream.form, Kernel::of(stream.codec)) {
-            (Some(DeviceForm::Indexed { stride }), _) => {
-                (Kernel::Direct, Source::plane(Plane { stride: *stride, ..plane }, width))
+            (Some(DeviceForm::Indexed { begin, stride }), _) => {
+                let (offset, length) = (offset + u64::from(*begin), plane.length - begin);
+                (Kernel::Direct, Source::plane(Plane { offset, length, stride: *stride, ..plane }, width))
             }
             (Some(DeviceForm::Constant(constant)), _) => {
                 (Kernel::Direct, Source::plane(Plane { stride: 0, constant: *constant, ..plane }, width))
             }
             (Some(DeviceForm::Tiled(tiles)), Some(kernel)) => {
-                let (table, bytes) = self.region.take(4 * tiles.table.len());
+                let (mut table, bytes) = self.region.take(4 * tiles.table.len());
                 for (bytes, entry) in bytes.chunks_exact_mut(4).zip(&tiles.table) {
                     bytes.copy_from_slice(&entry.to_le_bytes());
+                }
+                if kernel == Kernel::Dictionary {
+                    table = self.tables.dictionary()?;
                 }
                 let source = Source {
                     plane,
@@ -408,7 +489,7 @@ impl Builder<'_> {
 
 fn job(
     source: Source,
-    join: DeviceJoin,
+    join: Join,
     planes: &[Plane],
     elements: usize,
     wanted: Range<u32>,
@@ -432,5 +513,6 @@ fn job(
         width: source.width,
         tile_log: source.tile_log,
         status: 0,
+        ternary: Ternary::NONE,
     }
 }

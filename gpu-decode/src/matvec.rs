@@ -1,8 +1,11 @@
 //! Products with quantized matrices, which are read as codes and never decoded.
 //!
-//! The matrix is laid out once, on the host: codes packed row by row, and two numbers for each group of a row. What the product
-//! is, and in which order its sums are taken, says `kernels/matvec.cuh`.
+//! A packed matrix is laid out once, on the host: codes packed row by row, and two numbers for each group of a row. What the product
+//! is, and in which order its sums are taken, says `kernels/matvec.cuh`. A compressed one is its stored streams: `ternary`.
 
+mod ternary;
+
+use std::ops::Range;
 use std::sync::Arc;
 
 use cmz_codec::device::{DeviceAffine, DeviceFloat, DeviceGroups, DeviceNode, DeviceShift};
@@ -10,9 +13,10 @@ use cmz_codec::{Archive, Code, Error, Result, pipeline};
 use cudarc::driver::{CudaFunction, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg};
 use half::{bf16, f16};
 
-use crate::decoder::GpuDecoder;
+use crate::decoder::{GpuDecoder, Request, request_bytes};
 use crate::kernel::Kernel;
 use crate::memory::{DeviceMemory, failed};
+use ternary::Compressed;
 
 /// Rows of a CTA.
 const ROWS: u32 = 4;
@@ -62,6 +66,19 @@ const _: () = assert!(size_of::<Product>() == 80);
 // SAFETY: integers without padding, as the kernels declare them.
 unsafe impl DeviceRepr for Product {}
 
+/// How a matrix lies in the memory of the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Residency {
+    /// Codes packed row by row, and two numbers for each group of a row: fastest to multiply. Of `bits` bits a code, a weight takes
+    /// `bits / 8` bytes (two bits if it is ternary), and its part of the 4 or 8 bytes of a group.
+    #[default]
+    Packed,
+    /// The streams of symbols of a ternary matrix as they are stored, by `tunstall`, `dictionary`, `trits` or `bitpack`, and 4 bytes for each
+    /// group of a row: what the file takes, below one bit a weight where most are 0. To that come 160 bytes for each stored
+    /// block, 2 KiB more with `tunstall`, and once in a decoder the 512 KiB of the dictionary.
+    Compressed,
+}
+
 /// A quantized matrix in the memory of the device.
 ///
 /// A product `y = W x` is computed in single precision from the weights as their encoding defines them, before they are rounded to
@@ -69,8 +86,20 @@ unsafe impl DeviceRepr for Product {}
 /// `t` what the zero point or the bias makes of it. With `n` columns, `u = 2⁻²⁴` and `K = 24 + 2 ⌈n / 1024⌉`, or `24 + 16 ⌈n / 1024⌉` where groups are not
 /// whole times 8 columns, each `y` differs from the exact product by at most `K u / (1 − K u)` times the sum of `(|s (c − m)| + |t|) |x|` (N. Higham, Accuracy and Stability of Numerical Algorithms, §3.1): every `x`
 /// goes through at most so many operations. Of `ternary`, `|w| |x|` takes the place of the summand. It holds where nothing overflows or underflows.
+///
+/// Of [`Residency::Compressed`] the order of the sums is another one, and `K = 80` up to 14,336 columns, `240 + ⌈n / 57,344⌉` above: 8 columns of a
+/// granule, at most 8 or 28 granules of a lane, 5 steps of a tree, 8 shares of a row, and the parts of a long one.
 #[derive(Debug)]
-pub struct QuantizedMatrix {
+pub struct QuantizedMatrix(Form);
+
+#[derive(Debug)]
+enum Form {
+    Packed(Packed),
+    Compressed(Compressed),
+}
+
+#[derive(Debug)]
+struct Packed {
     memory: DeviceMemory,
     product: Product,
     one: CudaFunction,
@@ -78,23 +107,39 @@ pub struct QuantizedMatrix {
 }
 
 impl GpuDecoder {
-    /// Reads a matrix that is stored by `affine`, nested or not, or `ternary`, and lays it out in device memory. Its components are
-    /// decoded by the CPU, on `threads` threads.
+    /// Reads a matrix that is stored by `affine`, nested or not, or `ternary`, and lays it out in device memory. Of a stack of matrices, a request
+    /// for one index of the first dimension is one of them, read without the others; all that are asked for are one matrix, with
+    /// its rows behind each other. Numbers, and packed codes, are decoded by the CPU, on `threads` threads.
     ///
     /// # Errors
-    /// [`Code::InvalidArgument`] if there is no such tensor, or it is no such matrix; an error of the file; [`Code::Device`].
-    pub fn quantized_matrix(&self, archive: &Archive, tensor: usize, threads: usize) -> Result<QuantizedMatrix> {
-        let Some(description) = archive.tensors().get(tensor) else {
-            return Err(Error::new(Code::InvalidArgument, format!("there is no tensor {tensor}")));
+    /// [`Code::InvalidArgument`] if there is no such tensor or there are no such rows, it is no such matrix, or cannot be resident so; an error
+    /// of the file; [`Code::Device`].
+    pub fn quantized_matrix(
+        &self,
+        archive: &Archive,
+        request: &Request,
+        residency: Residency,
+        threads: usize,
+    ) -> Result<QuantizedMatrix> {
+        let bytes = request_bytes(archive, request)?;
+        let read = || {
+            let rows = Rows::of(archive, request.tensor, bytes)?;
+            Ok(QuantizedMatrix(match residency {
+                Residency::Packed => Form::Packed(self.packed(Layout::read(archive, &rows, threads)?)?),
+                Residency::Compressed => Form::Compressed(Compressed::read(self, archive, &rows, threads)?),
+            }))
         };
-        let layout = Layout::read(archive, tensor, threads).map_err(|e| e.in_tensor(&description.name))?;
+        read().map_err(|e: Error| e.in_tensor(&archive.tensors()[request.tensor].name))
+    }
+
+    fn packed(&self, layout: Layout) -> Result<Packed> {
         let stream = self.new_stream()?;
         let pairs_at = layout.codes.len().next_multiple_of(256);
         let mut memory = self.allocate(pairs_at + layout.pairs.len())?;
         memory.write(&stream, 0, &layout.codes)?;
         memory.write(&stream, pairs_at, &layout.pairs)?;
         let product = Product { codes: memory.address(), pairs: memory.address() + pairs_at as u64, ..layout.product };
-        Ok(QuantizedMatrix {
+        Ok(Packed {
             memory,
             product,
             one: self.kernels.get(Kernel::Matvec)?,
@@ -107,23 +152,33 @@ impl QuantizedMatrix {
     /// Number of rows, which is that of the elements of `y`.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.product.rows as usize
+        match &self.0 {
+            Form::Packed(packed) => packed.product.rows as usize,
+            Form::Compressed(compressed) => compressed.rows() as usize,
+        }
     }
 
     /// Number of columns, which is that of the elements of `x`.
     #[must_use]
     pub fn columns(&self) -> usize {
-        self.product.columns as usize
+        match &self.0 {
+            Form::Packed(packed) => packed.product.columns as usize,
+            Form::Compressed(compressed) => compressed.columns() as usize,
+        }
     }
 
     /// Bytes of device memory.
     #[must_use]
     pub fn device_len(&self) -> usize {
-        self.memory.len()
+        match &self.0 {
+            Form::Packed(packed) => packed.memory.len(),
+            Form::Compressed(compressed) => compressed.device_len(),
+        }
     }
 
     /// Submits `y = W x` for `batch` vectors, one behind the other. Nothing is allocated, and nothing waits, so that it can be captured
-    /// in a graph. A vector's result does not depend on the others, but a single one is summed up by another kernel than several.
+    /// in a graph. A vector's result does not depend on the others, but of a packed matrix a single one is summed up by another kernel than
+    /// several.
     ///
     /// # Errors
     /// [`Code::InvalidArgument`] if `batch` is not 1 to 16, or [`Code::Device`].
@@ -139,6 +194,32 @@ impl QuantizedMatrix {
             ));
         }
         stream.context().bind_to_thread().map_err(failed("use the device"))?;
+        // SAFETY: the caller answers for the vectors.
+        unsafe {
+            match &self.0 {
+                Form::Packed(packed) => packed.multiply(stream, x, y, batch),
+                Form::Compressed(compressed) => compressed.multiply(stream, x, y, batch),
+            }
+        }
+    }
+
+    /// Waits for `stream` and says whether all products so far could read their codes, of which those of a packed matrix have been checked
+    /// before. What the others made of `y` is unspecified.
+    ///
+    /// # Errors
+    /// [`Code::BadStream`] with tensor and block, or [`Code::Device`].
+    pub fn check(&self, archive: &Archive, stream: &CudaStream) -> Result<()> {
+        match &self.0 {
+            Form::Packed(_) => stream.synchronize().map_err(failed("wait for the device")),
+            Form::Compressed(compressed) => compressed.check(archive, stream),
+        }
+    }
+}
+
+impl Packed {
+    /// # Safety
+    /// As [`QuantizedMatrix::multiply`].
+    unsafe fn multiply(&self, stream: &Arc<CudaStream>, x: u64, y: u64, batch: u32) -> Result<()> {
         let product = Product { x, y, batch, ..self.product };
         let (function, vectors) = if batch == 1 { (&self.one, 1) } else { (&self.several, VECTORS) };
         let grid = LaunchConfig {
@@ -152,6 +233,52 @@ impl QuantizedMatrix {
     }
 }
 
+/// Rows of a tensor that are a matrix: all dimensions but the last are rows of it.
+#[derive(Debug)]
+struct Rows {
+    tensor: usize,
+    columns: u32,
+    /// Those that are wanted.
+    rows: Range<u64>,
+    /// Of every stored block but the last.
+    block_rows: u64,
+    /// The blocks that hold them.
+    blocks: Range<usize>,
+}
+
+impl Rows {
+    /// The rows that these bytes of a tensor are.
+    fn of(archive: &Archive, tensor: usize, bytes: Range<u64>) -> Result<Self> {
+        let [dimensions @ .., columns] = &archive.tensors()[tensor].shape[..] else {
+            return Err(refused("is not a matrix"));
+        };
+        let Ok(columns @ 1..=0x7fff_fff0) = u32::try_from(*columns) else {
+            return Err(refused("has too many columns, or none"));
+        };
+        if dimensions.is_empty() || bytes.is_empty() {
+            return Err(refused("is not a matrix, or has no rows"));
+        }
+        let row_len = archive.index().tensor_len(tensor) / dimensions.iter().product::<u64>();
+        let (block_len, rows) = (archive.block_len(tensor), bytes.start / row_len..bytes.end / row_len);
+        let blocks = bytes.start / block_len..bytes.end.div_ceil(block_len);
+        if !block_len.is_multiple_of(row_len) && archive.index().tensor_len(tensor) > block_len {
+            return Err(refused("has blocks that end inside a row"));
+        }
+        if rows.end - rows.start > u64::from(u32::MAX) {
+            return Err(refused("has too many rows"));
+        }
+        let blocks = blocks.start as usize..blocks.end as usize;
+        Ok(Self { tensor, columns, rows, block_rows: (block_len / row_len).max(1), blocks })
+    }
+
+    /// The wanted rows of a block, from its first one on.
+    fn of_block(&self, ordinal: usize) -> Range<usize> {
+        let first = ordinal as u64 * self.block_rows;
+        let within = |row: u64| row.saturating_sub(first).min(self.block_rows) as usize;
+        within(self.rows.start)..within(self.rows.end)
+    }
+}
+
 /// A matrix as the kernels read it.
 struct Layout {
     codes: Vec<u8>,
@@ -161,19 +288,13 @@ struct Layout {
 }
 
 impl Layout {
-    fn read(archive: &Archive, tensor: usize, threads: usize) -> Result<Self> {
-        let description = &archive.tensors()[tensor];
-        let [rows, columns] = description.shape[..] else { return Err(refused("is not a matrix")) };
-        let (Ok(rows), Ok(columns @ 1..=0x7fff_fff0)) = (u32::try_from(rows), u32::try_from(columns)) else {
-            return Err(refused("has too many rows or columns, or none"));
-        };
-        let blocks = archive.index().tensor_len(tensor).div_ceil(archive.block_len(tensor)) as usize;
+    fn read(archive: &Archive, rows: &Rows, threads: usize) -> Result<Self> {
         let mut layout: Option<Self> = None;
         pipeline::ordered(
             threads,
-            0..blocks,
-            |ordinal, scratch| match archive.read_components(tensor, ordinal, scratch)? {
-                Some((node, parts)) => Self::of_block(&node, &parts, columns),
+            rows.blocks.clone(),
+            |ordinal, scratch| match archive.read_components(rows.tensor, ordinal, scratch)? {
+                Some((node, parts)) => Self::of_block(&node, &parts, rows.columns, rows.of_block(ordinal)),
                 None => Err(refused("is stored by an encoding that has no product")),
             },
             |block| match &mut layout {
@@ -184,11 +305,7 @@ impl Layout {
                 Some(layout) => layout.append(block),
             },
         )?;
-        match layout {
-            Some(layout) if layout.product.rows == rows => Ok(layout),
-            Some(_) => Err(refused("has blocks that end inside a row")),
-            None => Err(refused("has no elements")),
-        }
+        layout.ok_or_else(|| refused("has no elements"))
     }
 
     /// Puts the rows of another block behind these.
@@ -203,11 +320,11 @@ impl Layout {
         Ok(())
     }
 
-    fn of_block(node: &DeviceNode, parts: &[Vec<u8>], columns: u32) -> Result<Self> {
+    fn of_block(node: &DeviceNode, parts: &[Vec<u8>], columns: u32, rows: Range<usize>) -> Result<Self> {
         match (node, parts) {
             (DeviceNode::Affine(affine), [codes, numbers @ ..]) => {
                 let (weights, pair_of) = linear(affine, numbers);
-                Self::new(codes, affine.bits, columns, affine.groups, weights, pair_of)
+                Ok(Self::new(codes, affine.bits, (columns, rows), affine.groups, weights, pair_of))
             }
             (DeviceNode::Ternary(ternary), [symbols, minima, maxima]) => {
                 if symbols.iter().any(|&symbol| symbol > 2) {
@@ -215,39 +332,32 @@ impl Layout {
                 }
                 let (minima, maxima) = (minima.as_chunks::<2>().0, maxima.as_chunks::<2>().0);
                 let pair_of = |i: usize| [minima[i], maxima[i]].concat();
-                Self::new(symbols, 2, columns, ternary.groups, Weights::Ternary, pair_of)
+                Ok(Self::new(symbols, 2, (columns, rows), ternary.groups, Weights::Ternary, pair_of))
             }
             _ => Err(refused("is stored by an encoding that has no product")),
         }
     }
 
-    /// Packs the codes of whole rows, and expands the pairs of the groups to every row that they have a part in.
+    /// Packs the codes of the wanted rows, and expands the pairs of the groups to every row that they have a part in.
     fn new(
         codes: &[u8],
         bits: u8,
-        columns: u32,
+        (columns, rows): (u32, Range<usize>),
         of: DeviceGroups,
         weights: Weights,
         pair_of: impl Fn(usize) -> Vec<u8>,
-    ) -> Result<Self> {
-        let row = columns as usize;
-        if !codes.len().is_multiple_of(row) {
-            return Err(refused("has blocks that end inside a row"));
-        }
-        // Where rows of the matrix are not those that the groups are counted in, some of a row are of one group.
-        let group = if of.row == columns { of.columns } else { common_divisor(columns, of.columns) };
+    ) -> Self {
+        let (row, group) = (columns as usize, group_of(columns, of));
         let code_row = (row.div_ceil(GRANULE) * usize::from(bits)).next_multiple_of(8);
-        let (mut packed, mut pairs) = (Vec::with_capacity(codes.len() / row * code_row), Vec::new());
-        for (number, codes) in codes.chunks_exact(row).enumerate() {
+        let (mut packed, mut pairs) = (Vec::with_capacity(rows.len() * code_row), Vec::new());
+        for (number, codes) in codes[rows.start * row..rows.end * row].chunks_exact(row).enumerate() {
             for granule in codes.chunks(GRANULE) {
                 let together = granule.iter().rev().fold(0u64, |sum, &code| sum << bits | u64::from(code));
                 packed.extend_from_slice(&together.to_le_bytes()[..usize::from(bits)]);
             }
             packed.resize((number + 1) * code_row, 0);
-            for column in (0..row).step_by(group as usize) {
-                pairs.extend(pair_of(of.of((number * row + column) as u64) as usize));
-            }
         }
+        push_pairs(&mut pairs, rows.clone(), columns, of, pair_of);
         let product = Product {
             codes: 0,
             pairs: 0,
@@ -255,7 +365,7 @@ impl Layout {
             y: 0,
             by_group: u64::MAX / u64::from(group),
             code_row: code_row as u64,
-            rows: (codes.len() / row) as u32,
+            rows: rows.len() as u32,
             columns,
             group,
             groups: columns.div_ceil(group),
@@ -264,7 +374,27 @@ impl Layout {
             weights: weights as u32,
             spare: 0,
         };
-        Ok(Self { codes: packed, pairs, product })
+        Self { codes: packed, pairs, product }
+    }
+}
+
+/// Columns of a group of one row: where rows of the matrix are not those that the groups are counted in, some of a row are of one group.
+const fn group_of(columns: u32, of: DeviceGroups) -> u32 {
+    if of.row == columns { of.columns } else { common_divisor(columns, of.columns) }
+}
+
+/// Appends the pairs of every group of these rows.
+fn push_pairs(
+    pairs: &mut Vec<u8>,
+    rows: Range<usize>,
+    columns: u32,
+    of: DeviceGroups,
+    pair_of: impl Fn(usize) -> Vec<u8>,
+) {
+    for first in rows.map(|row| row * columns as usize) {
+        for column in (0..columns as usize).step_by(group_of(columns, of) as usize) {
+            pairs.extend(pair_of(of.of((first + column) as u64) as usize));
+        }
     }
 }
 

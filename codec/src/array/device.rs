@@ -23,7 +23,7 @@ impl StoredArray {
             let byte_len = component.array.byte_len;
             let shape = match (stored, node) {
                 (StoredComponent::Stream(codecs), _) => {
-                    let joined = number == 0 && matches!(node, DeviceNode::Join(_));
+                    let joined = number == 0 && matches!(node, DeviceNode::Join(_) | DeviceNode::Ternary(_));
                     DeviceShape { byte_len, codecs, joined }
                 }
                 (StoredComponent::Encoded(_), DeviceNode::Join(_)) => return None,
