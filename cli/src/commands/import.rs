@@ -26,6 +26,7 @@ pub(crate) fn run(args: &Import, context: &Context) -> Report {
         ImportKind::Gptq(args) => (Some("gptq"), args),
         ImportKind::Modelopt(args) => (Some("modelopt"), args),
         ImportKind::Mxfp4(args) => (Some("mxfp4"), args),
+        ImportKind::Qmoe(args) => (Some("qmoe"), args),
         ImportKind::Spqr(args) => (Some("spqr"), args),
     };
     quantized(method, args, context).into()
