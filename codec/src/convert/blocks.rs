@@ -240,7 +240,7 @@ impl Replay<'_> {
         if self.conversion.layout.lossy[tensor].is_none() {
             return Ok(true);
         }
-        let block = Taken { tensor, start, len: range.end - range.start, offset: block_offset, header: header.clone() };
+        let block = Taken { tensor, start, len: range.end - range.start, offset: block_offset, header: *header };
         let Ok(bytes) = self.conversion.decode(&block, payload, &mut self.scratch) else { return Ok(false) };
         send(rounded, bytes);
         self.taken.push(block);
