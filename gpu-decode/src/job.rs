@@ -2,7 +2,7 @@
 
 use std::mem::{offset_of, size_of};
 
-use cmz_codec::device::{DeviceAffine, DeviceFloat, DeviceGroups, DeviceJoin, DeviceTernary};
+use cmz_codec::device::{DeviceFloat, DeviceJoin};
 use cudarc::driver::DeviceRepr;
 
 /// Threads of a CTA.
@@ -126,40 +126,6 @@ impl Job {
     }
 }
 
-/// Appends groups as the kernels take them (`groups.cuh`).
-fn put_groups(groups: DeviceGroups, out: &mut Vec<u8>) {
-    let DeviceGroups { row, rows, columns } = groups;
-    for divisor in [row, rows, columns] {
-        out.extend((u64::MAX / u64::from(divisor)).to_le_bytes());
-    }
-    for number in [row, rows, columns, groups.of_row()] {
-        out.extend(number.to_le_bytes());
-    }
-}
-
-/// The parameters of `cmz_affine`, for `count` groups.
-pub(crate) fn affine_table(affine: &DeviceAffine, count: u32) -> Vec<u8> {
-    let mut table = Vec::new();
-    put_groups(affine.groups, &mut table);
-    table.extend(count.to_le_bytes());
-    table.extend([
-        affine.element as u8,
-        affine.scale as u8,
-        affine.shift as u8,
-        affine.bits | u8::from(affine.half) << 4,
-    ]);
-    table
-}
-
-/// The parameters of `cmz_ternary`, for `count` groups.
-pub(crate) fn ternary_table(ternary: &DeviceTernary, count: u32) -> Vec<u8> {
-    let mut table = Vec::new();
-    put_groups(ternary.groups, &mut table);
-    table.extend(count.to_le_bytes());
-    table.extend([ternary.element as u8, 0, 0, 0]);
-    table
-}
-
 impl Span {
     /// Bytes of a span.
     pub(crate) const LEN: usize = 8;
@@ -180,6 +146,7 @@ pub(crate) fn status_text(status: u32) -> &'static str {
         4 => "a symbol has bits above its width",
         5 => "a state of rANS is not what it must be",
         6 => "the decoded bytes do not match their checksum",
+        7 => "a value is outside of its row, or not behind the one before it",
         _ => "the kernel failed",
     }
 }

@@ -24,6 +24,7 @@ mod matvec;
 mod memory;
 mod plan;
 mod resident;
+mod tables;
 mod verify;
 
 pub use bench::Measured;

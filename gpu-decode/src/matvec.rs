@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use cmz_codec::device::{DeviceAffine, DeviceFloat, DeviceGroups, DeviceNode, DeviceShift};
+use cmz_codec::device::{DecodedComponent, DeviceAffine, DeviceFloat, DeviceGroups, DeviceNode, DeviceShift};
 use cmz_codec::{Archive, Code, Error, Result, pipeline};
 use cudarc::driver::{CudaFunction, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg};
 use half::{bf16, f16};
@@ -173,7 +173,17 @@ impl Layout {
             threads,
             0..blocks,
             |ordinal, scratch| match archive.read_components(tensor, ordinal, scratch)? {
-                Some((node, parts)) => Self::of_block(&node, &parts, columns),
+                Some(array) => {
+                    let parts: Option<Vec<Vec<u8>>> = array
+                        .components
+                        .into_iter()
+                        .map(|component| match component {
+                            DecodedComponent::Bytes(bytes) => Some(bytes),
+                            DecodedComponent::Array(_) => None,
+                        })
+                        .collect();
+                    Self::of_block(&array.node, &parts.unwrap_or_default(), columns)
+                }
                 None => Err(refused("is stored by an encoding that has no product")),
             },
             |block| match &mut layout {
@@ -304,7 +314,7 @@ fn number(array: &[u8], kind: DeviceFloat, i: usize) -> f32 {
     match kind {
         DeviceFloat::F16 => f16::from_le_bytes(array.as_chunks().0[i]).to_f32(),
         DeviceFloat::Bf16 => bf16::from_le_bytes(array.as_chunks().0[i]).to_f32(),
-        DeviceFloat::F32 => f32::from_le_bytes(array.as_chunks().0[i]),
+        _ => f32::from_le_bytes(array.as_chunks().0[i]),
     }
 }
 

@@ -52,7 +52,7 @@ fn number(array: &[u8], kind: DeviceFloat, i: usize, in_half: bool) -> f64 {
     let x = match kind {
         DeviceFloat::F16 => half::f16::from_le_bytes(array.as_chunks().0[i]).to_f32(),
         DeviceFloat::Bf16 => half::bf16::from_le_bytes(array.as_chunks().0[i]).to_f32(),
-        DeviceFloat::F32 => f32::from_le_bytes(array.as_chunks().0[i]),
+        _ => f32::from_le_bytes(array.as_chunks().0[i]),
     };
     if in_half { half::f16::from_f32(x).to_f64() } else { x.into() }
 }
@@ -61,7 +61,16 @@ fn number(array: &[u8], kind: DeviceFloat, i: usize, in_half: bool) -> f64 {
 fn exact(archive: &Archive, columns: usize) -> Vec<(f64, f64)> {
     let mut weights = Vec::new();
     for ordinal in 0..archive.index().tensor_len(0).div_ceil(archive.block_len(0)) as usize {
-        let (node, parts) = archive.read_components(0, ordinal, &mut Scratch::new()).unwrap().unwrap();
+        let array = archive.read_components(0, ordinal, &mut Scratch::new()).unwrap().unwrap();
+        let node = array.node;
+        let parts: Vec<Vec<u8>> = array
+            .components
+            .into_iter()
+            .map(|component| match component {
+                cmz_codec::device::DecodedComponent::Bytes(bytes) => bytes,
+                cmz_codec::device::DecodedComponent::Array(_) => unreachable!(),
+            })
+            .collect();
         assert!(parts[0].len().is_multiple_of(columns));
         let weight = |(i, &code): (usize, &u8)| match node {
             DeviceNode::Affine(affine) => {
@@ -83,7 +92,7 @@ fn exact(archive: &Archive, columns: usize) -> Vec<(f64, f64)> {
                 let x = [0.0, of(1), of(2)][usize::from(code)];
                 (x, x.abs())
             }
-            DeviceNode::Join(_) => unreachable!("no encoding here joins bits"),
+            _ => unreachable!("no such encoding here"),
         };
         weights.extend(parts[0].iter().enumerate().map(weight));
     }
