@@ -31,6 +31,7 @@ macro_rules! tests {
             resident_layers_alternate,
             verify_compares_every_byte,
             products_are_within_their_bound,
+            products_with_outliers_and_codebooks_are_within_their_bound,
             products_that_cannot_be_are_refused,
         );
     };

@@ -127,7 +127,7 @@ fn fill(block: &mut RawBlock, fills: &[Fill], elements: usize, columns: usize, o
 }
 
 fn near_one(dtype: Dtype, len: usize, rng: &mut Rng) -> Vec<u8> {
-    let mut one = || (rng.below(4001) as f32 - 2000.0) / 1500.0;
+    let mut one = || (rng.below(4001) as f32 - 2000.5) / 1500.0;
     match dtype {
         Dtype::F32 => (0..len / 4).flat_map(|_| one().to_le_bytes()).collect(),
         Dtype::BF16 => (0..len / 2).flat_map(|_| half::bf16::from_f32(one()).to_le_bytes()).collect(),
@@ -211,6 +211,49 @@ pub(crate) fn block_scale(types: [&str; 2], group: [u32; 2], sense: &str, values
 
 /// All rows, or columns.
 pub(crate) const ALL: u32 = 1 << 24;
+
+/// Trees that have products, with numbers round 1, and the types of their tensors.
+pub(crate) fn products() -> Vec<(String, Dtype, Value, Vec<Fill>)> {
+    use Fill::{Bitmap, Counts, Deltas, HalfValues, Numbers, Order, Symbols};
+    let mut trees = Vec::new();
+    let mut add =
+        |what: &str, dtype, tree: Value, fills: &[Fill]| trees.push((what.to_owned(), dtype, tree, fills.to_vec()));
+    let e2m1 = |values: &str| codebook(4, "table", 1, values, [ALL, ALL]);
+    let (half, single, e4m3) = (Numbers(Dtype::F16), Numbers(Dtype::F32), Numbers(Dtype::F8_E4M3));
+
+    let spqr = permuted(&sparse("add", Some("F16"), &json!("bitmap"), "F16", Some(two_levels("F16"))));
+    let fills: Vec<Fill> = TWO_LEVELS.into_iter().chain([Bitmap(100), HalfValues, Order]).collect();
+    add("SpQR, add", Dtype::F16, spqr, &fills);
+    let params = json!({"bits": 4, "form": "symmetric", "group": [1, 64], "scale": "F32", "arithmetic": "F32"});
+    let four = affine(&params, &[("scales", raw())]);
+    let over = sparse("replace", None, &json!("rows"), "F16", Some(permuted(&four)));
+    add("replaced over an order", Dtype::F32, over, &[Symbols(4), single, Order, Counts(2), Deltas, HalfValues]);
+    let ternary = json!({"name": "ternary", "params": {"group": [1, ALL]},
+        "components": {"symbols": ["raw"], "minima": raw(), "maxima": raw()}});
+    let replaced = sparse("replace", None, &json!("rows"), "F16", Some(ternary));
+    let brain = Numbers(Dtype::BF16);
+    add("ternary, replaced", Dtype::F32, replaced, &[Symbols(1), brain, brain, Counts(50), Deltas, HalfValues]);
+
+    let mx = block_scale(["F16", "F8_E8M0"], [1, 32], "multiply", &e2m1("F16"), &raw());
+    add("MXFP4", Dtype::BF16, mx, &[Symbols(4), half, Numbers(Dtype::F8_E8M0)]);
+    let scales = block_scale(["F8_E4M3", "F32"], [ALL, ALL], "divide", &raw(), &raw());
+    let nv = block_scale(["F8_E4M3", "F32"], [1, 16], "multiply", &e2m1("F8_E4M3"), &scales);
+    add("NVFP4", Dtype::F32, nv, &[Symbols(4), e4m3, e4m3, single]);
+    let nf4 = block_scale(["F16", "BF16"], [1, 64], "divide", &e2m1("F32"), &raw());
+    add("NF4 of halves, divided", Dtype::F32, nf4, &[Symbols(4), single, brain]);
+    add("FP8", Dtype::F32, block_scale(["F8_E4M3", "F32"], [128, 128], "multiply", &raw(), &raw()), &[e4m3, single]);
+
+    let palette = |bits, group| codebook(bits, "table", 1, "F16", group);
+    let rows = sparse("replace", None, &json!("bitmap"), "F16", Some(palette(4, [1, ALL])));
+    add("palettes of rows, replaced", Dtype::F32, rows, &[Symbols(4), half, Bitmap(60), HalfValues]);
+    add("a palette of all", Dtype::BF16, palette(8, [ALL, ALL]), &[Symbols(8), half]);
+    let seven = sparse("add", Some("F32"), &json!("rows"), "F16", Some(palette(3, [2, 7])));
+    add("palettes, ragged", Dtype::F32, seven, &[Symbols(3), half, Counts(40), Deltas, HalfValues]);
+    add("binary codes", Dtype::F32, codebook(3, "binary", 1, "F32", [1, 128]), &[Symbols(3), single, single]);
+    let both = block_scale(["F16", "F32"], [1, 16], "multiply", &palette(2, [1, 64]), &raw());
+    add("scaled palettes", Dtype::F32, both, &[Symbols(2), half, single]);
+    trees
+}
 
 /// Trees of encodings and what their streams are filled with.
 fn trees() -> Vec<(String, Value, Vec<Fill>)> {
