@@ -11,7 +11,7 @@ DEVICE uint32_t divide(uint32_t n, uint64_t reciprocal) {
     return (uint32_t)((high + (low >> 32)) >> 32);
 }
 
-// Rectangles of elements, counted from the array's and from each row's beginning. As on the host: job.rs.
+// Rectangles of elements, counted from the array's and from each row's beginning. As on the host: tables.rs.
 struct Groups {
     uint64_t by_row, by_rows, by_columns; // for `divide`
     uint32_t row;                         // elements of a row

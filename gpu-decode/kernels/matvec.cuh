@@ -25,7 +25,7 @@ enum Weights : uint32_t {
     TABLES = 4,      // s in single precision, and the number of a table
 };
 
-// What is done with codes.
+// What codes are.
 enum Meaning : int { LINEAR_CODES = 0, TERNARY_CODES = 1, ROW_INDICES = 2, INDICES = 3 };
 
 struct Product {

@@ -2,7 +2,7 @@
 // brain floats. A warp decodes a tile of 4096 elements, a lane 8 at a time.
 #include "groups.cuh"
 
-// The job's table. As on the host: job.rs.
+// The job's table. As on the host: tables.rs.
 struct Ternary {
     Groups groups;
     uint32_t count;  // of groups
