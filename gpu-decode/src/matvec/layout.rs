@@ -83,7 +83,7 @@ impl Layout {
             .collect();
         self.tables = new;
         self.row_tables.iter_mut().for_each(|table| *table = numbers[*table as usize]);
-        if self.product.weights == Weights::Tables as u32 {
+        if self.product.weights == Weights::Tables {
             for [_, table] in self.pairs.as_chunks_mut::<4>().0.as_chunks_mut::<2>().0 {
                 *table = numbers[u32::from_le_bytes(*table) as usize].to_le_bytes();
             }
@@ -174,7 +174,6 @@ impl Layout {
             }
             None if matches!(scheme.values, DeviceFloat::E4M3 | DeviceFloat::E5M2) => {
                 // Every value is its own index.
-                let all = u32::MAX;
                 let elements = u32::try_from(parts[0].len()).map_err(|_| refused("has blocks that are too long"))?;
                 let codebook = DeviceCodebook {
                     element: scheme.values,
@@ -184,7 +183,7 @@ impl Layout {
                     dim: 1,
                     row: columns,
                     vectors: elements,
-                    groups: DeviceGroups { row: elements, rows: 1, columns: all.min(elements) },
+                    groups: DeviceGroups { row: elements, rows: 1, columns: elements },
                 };
                 let table = (0..=u8::MAX).map(|byte| of_byte(byte, scheme.values)).collect();
                 Self::looked_up(&codebook, parts[0], table, Some(scales), columns)
@@ -219,7 +218,7 @@ impl Layout {
             let pair = |i| [scale(i), table(i).to_le_bytes()].concat();
             Self::new(indices, codebook.bits, columns, group, Weights::Tables, pair)?
         };
-        if layout.product.weights == Weights::RowTables as u32 {
+        if layout.product.weights == Weights::RowTables {
             layout.row_tables =
                 (0..u64::from(layout.product.rows)).map(|row| table(row * u64::from(columns))).collect();
         }
@@ -260,7 +259,7 @@ impl Layout {
             group,
             groups: columns.div_ceil(group),
             bits: bits.into(),
-            weights: weights as u32,
+            weights,
             ..Product::NONE
         };
         let (tables, row_tables, outliers) = (Vec::new(), Vec::new(), Vec::new());
@@ -306,16 +305,16 @@ impl Layout {
         let half = |i| f64::from(number(&self.pairs, DeviceFloat::F16, i));
         let table = |table: usize| f64::from(self.tables[(table << bits) + code as usize]);
         let moved = f64::from(code) - f64::from(1u32 << bits >> 1);
+        let brain = |i| f64::from(number(&self.pairs, DeviceFloat::Bf16, i));
         match self.product.weights {
-            0 => single(2 * pair) * moved + single(2 * pair + 1),
-            1 => half(2 * pair) * (f64::from(code) - half(2 * pair + 1)),
-            2 => [
-                0.0,
-                f64::from(number(&self.pairs, DeviceFloat::Bf16, 2 * pair)),
-                f64::from(number(&self.pairs, DeviceFloat::Bf16, 2 * pair + 1)),
-            ][code as usize],
-            3 => single(pair) * table(self.row_tables[row] as usize),
-            _ => single(2 * pair) * table(u32::from_le_bytes(self.pairs.as_chunks().0[2 * pair + 1]) as usize),
+            Weights::Linear => single(2 * pair) * moved + single(2 * pair + 1),
+            Weights::LinearHalf => half(2 * pair) * (f64::from(code) - half(2 * pair + 1)),
+            Weights::Ternary => [0.0, brain(2 * pair), brain(2 * pair + 1)][code as usize],
+            Weights::RowTables => single(pair) * table(self.row_tables[row] as usize),
+            Weights::Tables => {
+                let number = u32::from_le_bytes(self.pairs.as_chunks().0[2 * pair + 1]);
+                single(2 * pair) * table(number as usize)
+            }
         }
     }
 }

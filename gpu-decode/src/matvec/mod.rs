@@ -60,7 +60,7 @@ struct Product {
     groups: u32,
     batch: u32,
     bits: u32,
-    weights: u32,
+    weights: Weights,
     spare: u32,
     tables: u64,
     row_tables: u64,
@@ -85,7 +85,7 @@ impl Product {
         groups: 0,
         batch: 0,
         bits: 0,
-        weights: 0,
+        weights: Weights::Linear,
         spare: 0,
         tables: 0,
         row_tables: 0,
@@ -95,7 +95,7 @@ impl Product {
     };
 }
 
-// SAFETY: integers without padding, as the kernels declare them.
+// SAFETY: integers, one of them of an enumeration, without padding, as the kernels declare them.
 unsafe impl DeviceRepr for Product {}
 
 /// A quantized matrix in the memory of the device.
@@ -140,7 +140,7 @@ impl GpuDecoder {
         let arrays = [layout.codes, layout.pairs, tables, row_tables, starts, outliers, order];
         let (memory, [codes, pairs, tables, row_tables, starts, outliers, order]) = self.lay_out(&arrays)?;
         let product = Product { codes, pairs, tables, row_tables, starts, outliers, order, ..product };
-        let (one, several) = if product.weights >= Weights::RowTables as u32 {
+        let (one, several) = if matches!(product.weights, Weights::RowTables | Weights::Tables) {
             (Kernel::MatvecTables, Kernel::MatmatTables)
         } else {
             (Kernel::Matvec, Kernel::Matmat)
