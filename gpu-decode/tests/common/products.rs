@@ -80,6 +80,7 @@ fn exact(archive: &Archive, columns: usize) -> (Vec<Weight>, usize) {
     (weights, most)
 }
 
+#[expect(clippy::too_many_lines, reason = "a case for each encoding")]
 fn exact_array(array: &DecodedArray, columns: usize) -> (Vec<Weight>, usize) {
     let parts: Vec<&[u8]> = array
         .components
