@@ -111,6 +111,7 @@ pub(crate) enum Command {
     Extract(Extract),
     Recover(Recover),
     Import(Import),
+    Export(Export),
     Bench(Bench),
     /// Show what cmz finds on this machine: instructions, CUDA driver, GPU.
     Doctor,
@@ -406,6 +407,8 @@ pub(crate) enum ImportKind {
     Modelopt(ImportQuantized),
     /// Import an MXFP4 checkpoint, as gpt-oss.
     Mxfp4(ImportQuantized),
+    /// Import a checkpoint of QMoE: safetensors, or the .pt files that it publishes.
+    Qmoe(ImportQuantized),
     /// Import a checkpoint of SpQR's inference library.
     Spqr(ImportQuantized),
     Torch(ImportTorch),
@@ -420,7 +423,7 @@ Examples:
   cmz extract model-cmz/ model.layers.0.mlp.down_proj.weight                computes them
   cmz decompress model-cmz/ -o back/                                        restores the quantized files")]
 pub(crate) struct ImportQuantized {
-    /// Folder of the checkpoint, its one safetensors file, or its *.safetensors.index.json.
+    /// Folder of the checkpoint, one of its safetensors or .pt files, or its *.safetensors.index.json.
     #[arg(value_name = "INPUT")]
     pub(crate) input: PathBuf,
     /// File to write, or folder to write into.
@@ -497,6 +500,41 @@ pub(crate) struct ImportTorch {
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) writing: ImportWriting,
+}
+
+/// Write tensors of a .cmz file as another program wants them.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  cmz export qmoe model.cmz -o experts.safetensors")]
+pub(crate) struct Export {
+    #[command(subcommand)]
+    pub(crate) kind: ExportKind,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ExportKind {
+    Qmoe(ExportQmoe),
+}
+
+/// Write ternary weights as QMoE stores them, in a safetensors file.
+///
+/// Each matrix becomes w_comp, row_off, ter_minmax and an empty weight; those of a stack behind the tensor's name and their
+/// number. Weights that came from such arrays become the same arrays again, byte for byte.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  cmz export qmoe model.cmz -o experts.safetensors")]
+pub(crate) struct ExportQmoe {
+    /// A .cmz file.
+    #[arg(value_name = "INPUT")]
+    pub(crate) input: PathBuf,
+    /// File to write.
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) output: PathBuf,
+    /// Replace what is there.
+    #[arg(short, long)]
+    pub(crate) force: bool,
 }
 
 /// Measure how fast a .cmz file is decoded, beside how fast memory is copied.

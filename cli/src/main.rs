@@ -41,6 +41,7 @@ fn run(command: &Command, context: &Context) -> (&'static str, Report) {
         Command::Extract(args) => ("extract", commands::extract::run(args, context)),
         Command::Recover(args) => ("recover", commands::recover::run(args, context)),
         Command::Import(args) => ("import", commands::import::run(args, context)),
+        Command::Export(args) => ("export", commands::export::run(args, context)),
         Command::Bench(args) => ("bench", commands::bench::run(args, context)),
         Command::Doctor => ("doctor", commands::doctor::run(context)),
         Command::Completions(args) => ("completions", commands::completions::run(args)),

@@ -13,9 +13,12 @@ use crate::open::{OpenOptions, Verify};
 use crate::tensor::StoredTensor;
 use crate::{Scratch, lock, pipeline};
 
+mod parts;
 mod rows;
 mod stored;
 mod view;
+
+pub use parts::TensorPart;
 
 /// An open `.cmz` file. It can be read from several threads at once.
 ///
@@ -162,14 +165,7 @@ impl Archive {
             )
             .in_tensor(name));
         }
-        let block_len = self.block_len(tensor) as usize;
-        let blocks = buffer.chunks_mut(block_len).enumerate();
-        pipeline::ordered(
-            threads.min((len as usize).div_ceil(block_len)),
-            blocks,
-            |(ordinal, bytes), scratch| self.read_block(tensor, ordinal, scratch, bytes),
-            Ok,
-        )
+        self.read_parts(vec![TensorPart { tensor, start: 0, bytes: buffer }], threads)
     }
 
     /// Reads a range of a tensor's bytes; only the blocks that hold it are read and decoded.

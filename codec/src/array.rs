@@ -12,7 +12,7 @@ use cmz_format::{
 
 use crate::Scratch;
 use crate::device::{DecodedArray, DeviceArray};
-use crate::encoding::{Array, Components, Element, Encoding, MAX_COMPONENTS, StreamRef};
+use crate::encoding::{Array, Component, Components, Element, Encoding, MAX_COMPONENTS, StreamRef};
 use crate::registry;
 use crate::stream::{Level, StreamCodec, StreamError, Width};
 
@@ -509,6 +509,30 @@ impl StoredArray {
         self.decoded_array(array, &mut streams, scratch).map_err(|e| Error::new(Code::BadStream, e.to_string()))
     }
 
+    /// The components of one block that are encoded arrays; those that are streams are left empty.
+    ///
+    /// # Errors
+    /// As [`Self::decode_block`], of what is decoded.
+    pub(crate) fn encoded_components_of_block(
+        &self,
+        array: Array,
+        header: &BlockHeader,
+        payload: &[u8],
+        scratch: &mut Scratch,
+    ) -> Result<Vec<Vec<u8>>> {
+        let mut streams = self.streams(header, payload)?;
+        streams.reverse();
+        let defined = self.encoding.components(array).unwrap_or_default();
+        let decode = |(component, stored): (&Component, &StoredComponent)| match stored {
+            StoredComponent::Stream(_) => streams.pop().map(|_| Vec::new()).ok_or(StreamError::Length),
+            StoredComponent::Encoded(_) => {
+                decode_component(component.array, stored, &mut streams, scratch).map(Part::into_vec)
+            }
+        };
+        let parts: Result<_, StreamError> = defined.iter().zip(&self.components).map(decode).collect();
+        parts.map_err(|e| Error::new(Code::BadStream, e.to_string()))
+    }
+
     /// The encoding's own way to decode its streams, if all components are streams.
     fn decode_fused(
         &self,
@@ -536,6 +560,13 @@ impl Part<'_> {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Stored(bytes) => bytes,
+            Self::Decoded(buffer) => buffer,
+        }
+    }
+
+    fn into_vec(self) -> Vec<u8> {
+        match self {
+            Self::Stored(bytes) => bytes.to_vec(),
             Self::Decoded(buffer) => buffer,
         }
     }

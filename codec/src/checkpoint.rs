@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use cmz_format::{Code, Error, Result, View};
 
-use crate::convert::partial_path;
+use crate::convert::{SourceKind, partial_path};
+use crate::io::PlainFile;
 
 mod import;
 mod listing;
@@ -49,6 +50,8 @@ pub struct Plan {
     pub folder: Option<PathBuf>,
     /// Whether the input is more than one file: then files that are done already are kept.
     pub many: bool,
+    /// What the files to be converted are.
+    pub kind: SourceKind,
     /// The files to be converted.
     pub jobs: Vec<Job>,
     /// The files to be copied.
@@ -106,18 +109,23 @@ fn has_extension(path: &Path, extension: &str) -> bool {
 /// # Errors
 /// [`Code::Io`], [`Code::NotWeights`], [`Code::BadSource`], [`Code::InvalidArgument`].
 pub fn plan_compress(source: &Path, target: Option<&Path>, aux: bool) -> Result<Plan> {
+    plan_weights(SourceKind::Safetensors, source, target, aux)
+}
+
+/// Plans to compress files of a kind.
+fn plan_weights(kind: SourceKind, source: &Path, target: Option<&Path>, aux: bool) -> Result<Plan> {
     let mut plan = match input_kind(source)? {
-        Input::File => plan_file(source, target, SAFETENSORS, CMZ),
+        Input::File => Plan { kind, ..plan_file(source, target, kind.extension(), CMZ) },
         Input::Folder => {
             let listing = list(source)?;
-            plan_shards(source, target, listing, aux)?
+            plan_shards(kind, source, target, listing, aux)?
         }
         Input::ShardIndex => {
             let folder = parent(source);
             let shards = Shards::read(source)?;
             let mut files = vec![source.to_owned()];
             files.extend(shards.names().map(|name| folder.join(name)).filter(|path| path.is_file()));
-            plan_shards(&folder, target, Listing { files, left_out: Vec::new() }, false)?
+            plan_shards(SourceKind::Safetensors, &folder, target, Listing { files, left_out: Vec::new() }, false)?
         }
         Input::CmzIndex => {
             return Err(Error::new(Code::NotWeights, "this is an index of .cmz files")
@@ -294,18 +302,18 @@ fn no_weights(folder: &Path) -> Error {
         .with_help("folders inside it are not entered: give the one that holds the files")
 }
 
-/// Plans to compress the safetensors files of a listing and to copy the rest.
-fn plan_shards(source: &Path, target: Option<&Path>, listing: Listing, aux: bool) -> Result<Plan> {
+/// Plans to compress the files of a kind in a listing and to copy the rest.
+fn plan_shards(kind: SourceKind, source: &Path, target: Option<&Path>, listing: Listing, aux: bool) -> Result<Plan> {
     let folder = match target {
         Some(folder) => folder.to_owned(),
         None => default_folder(source, |name| format!("{name}-cmz"))?,
     };
-    let mut plan = Plan { many: true, left_out: listing.left_out, ..Plan::default() };
+    let mut plan = Plan { kind, many: true, left_out: listing.left_out, ..Plan::default() };
     let mut indexes = Vec::new();
     for file in listing.files {
         let copy = |name: &OsStr| Job { source: file.clone(), target: folder.join(name) };
         let name = file.file_name().unwrap_or_default();
-        if has_extension(&file, SAFETENSORS) {
+        if has_extension(&file, kind.extension()) && (kind != SourceKind::Torch || has_tensors(kind, &file)?) {
             plan.jobs.push(copy(&renamed(&file, SAFETENSORS, CMZ)));
         } else if has_suffix(&file, SHARD_INDEX) {
             plan.copies.push(copy(name));
@@ -317,13 +325,19 @@ fn plan_shards(source: &Path, target: Option<&Path>, listing: Listing, aux: bool
         }
     }
     let indexes = indexes.iter().map(|path| Shards::read(path)).collect::<Result<Vec<_>>>()?;
-    let tensors = shards::check(source, &plan.jobs, &indexes, &mut plan.notes)?;
+    let tensors = shards::check(source, kind, &plan.jobs, &indexes, &mut plan.notes)?;
     if plan.jobs.is_empty() {
         return Err(no_weights(source));
     }
     plan.markers = markers(&folder, &plan.jobs, &indexes, tensors);
     plan.folder = Some(folder);
     Ok(plan)
+}
+
+/// Pickles may hold no more than a few numbers.
+fn has_tensors(kind: SourceKind, path: &Path) -> Result<bool> {
+    let header = kind.header(&PlainFile::open(path)?).map_err(|e| e.in_file(path))?;
+    Ok(!header.tensors.is_empty())
 }
 
 /// The indexes to be written: one for each shard index, or one for the folder. Files that no

@@ -9,6 +9,8 @@ use crate::stream::{StreamCodec, Width};
 pub enum DeviceForm {
     /// At any index: a symbol begins every `stride` bits.
     Indexed {
+        /// Where the first symbol lies in the stream, in bytes: 0, or a multiple of 4 if the stride is less than 8.
+        begin: u32,
         /// 8 or 16 if the symbols lie as in memory, otherwise their width.
         stride: u8,
     },
@@ -18,14 +20,15 @@ pub enum DeviceForm {
     Tiled(Tiles),
 }
 
-/// The tiles of a stream: `end[0..=T]`, 32-bit numbers of 32-bit words, and the payload behind them.
+/// The tiles of a stream: `end[0..=T]`, 32-bit numbers of 32-bit words, and the payload behind them. Of a codec whose tiles are found
+/// without ends, the code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tiles {
     /// A tile has 2 to this power of symbols; the last one may be shorter.
     pub log: u8,
-    /// Where `end[0]` lies in the stream, in bytes: a multiple of 4.
+    /// Where `end[0]`, or else the code, lies in the stream, in bytes: a multiple of 4.
     pub ends_at: u32,
-    /// 32-bit words of the payload.
+    /// 32-bit words of the payload; 0 without ends.
     pub payload_words: u32,
     /// The stream's table in the form that the kernel takes: see the codec's `decode.cu`.
     pub table: Vec<u32>,

@@ -16,6 +16,8 @@ pub struct ComponentEntropy {
     pub width: Width,
     /// Number of symbols.
     pub symbols: u64,
+    /// How many of them are 0.
+    pub zeros: u64,
     /// Entropy, in bits.
     pub bits: u64,
     /// Length of the streams, in bytes.
@@ -41,6 +43,14 @@ impl TensorEntropy {
     #[must_use]
     pub fn stored_len(&self) -> u64 {
         self.components.iter().map(|component| component.stored_len).sum()
+    }
+}
+
+impl ComponentEntropy {
+    /// The share of its symbols that are 0; `None` if there are none.
+    #[must_use]
+    pub fn zero_share(&self) -> Option<f64> {
+        (self.symbols > 0).then(|| self.zeros as f64 / self.symbols as f64)
     }
 }
 
@@ -74,6 +84,7 @@ impl Archive {
                         name,
                         width,
                         symbols: histogram.total(),
+                        zeros: histogram.counts().first().copied().unwrap_or(0).into(),
                         bits: histogram.entropy_bits(),
                         stored_len: stored.len() as u64,
                     });
@@ -92,6 +103,7 @@ impl Archive {
                 }
                 for (sum, more) in sums.iter_mut().zip(components) {
                     sum.symbols += more.symbols;
+                    sum.zeros += more.zeros;
                     sum.bits += more.bits;
                     sum.stored_len += more.stored_len;
                 }

@@ -10,6 +10,7 @@ pub mod convert;
 pub mod device;
 pub mod encoding;
 mod entropy;
+pub mod export;
 pub mod import;
 pub mod io;
 mod open;
@@ -21,7 +22,7 @@ pub mod stream;
 pub mod tensor;
 pub mod view;
 
-pub use archive::{Archive, ContentBlock, DecodedBlock};
+pub use archive::{Archive, ContentBlock, DecodedBlock, TensorPart};
 pub use cmz_format::{Code, Error, ErrorKind, Result};
 pub use entropy::{ComponentEntropy, TensorEntropy};
 pub use open::{OpenOptions, Verify};

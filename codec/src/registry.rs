@@ -111,9 +111,9 @@ registry! {
         bitpack::Bitpack, since (0, 1), fast Some(100), cuda Some("cmz_direct");
         huffman::Huffman, since (0, 1), fast None, cuda Some("cmz_huffman");
         rans::Rans, since (0, 1), fast Some(110), cuda Some("cmz_rans");
-        tunstall::Tunstall, since (0, 1), fast Some(100), cuda None;
-        dictionary::Dictionary, since (0, 1), fast Some(100), cuda None;
-        trits::Trits, since (0, 1), fast Some(100), cuda None;
+        tunstall::Tunstall, since (0, 1), fast Some(100), cuda Some("cmz_tunstall");
+        dictionary::Dictionary, since (0, 1), fast Some(100), cuda Some("cmz_dictionary");
+        trits::Trits, since (0, 1), fast Some(100), cuda Some("cmz_trits");
     }
     encodings {
         affine::SYMMETRIC | ZERO_POINT | BIAS | ZERO | RECTANGLE, since (0, 1), fast true, cuda true;
@@ -142,6 +142,8 @@ registry! {
         gptq::Gptq, since (0, 1);
         mxfp4::Mxfp4, since (0, 1);
         nvfp4::Nvfp4, since (0, 1);
+        qmoe::Qmoe, since (0, 1);
+        spqr_groups::SpqrGroups, since (0, 1);
         spqr_tiles::SpqrTiles, since (0, 1);
     }
 }

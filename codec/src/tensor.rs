@@ -138,6 +138,22 @@ impl StoredTensor {
         }
     }
 
+    /// The components of one block that are encoded arrays; those that are streams are left empty.
+    ///
+    /// # Errors
+    /// As [`StoredArray::decode_block`], of what is decoded.
+    pub(crate) fn encoded_components_of_block(
+        &self,
+        header: &BlockHeader,
+        payload: &[u8],
+        scratch: &mut Scratch,
+    ) -> Result<Vec<Vec<u8>>> {
+        let block = self.block(header.decoded_len as usize);
+        self.array
+            .as_ref()
+            .map_or(Ok(Vec::new()), |array| array.encoded_components_of_block(block, header, payload, scratch))
+    }
+
     /// Decodes the streams of a block, those of the difference if the tensor is told by one, and
     /// hands out name, width, symbols and stored bytes of each.
     ///

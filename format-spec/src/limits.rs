@@ -11,7 +11,7 @@ pub const MAX_DEPTH: usize = 8;
 /// Dimensions of one tensor, at most.
 pub const MAX_RANK: usize = 64;
 /// Tensors that one view comes from, at most.
-pub const MAX_PARTS: usize = 32;
+pub const MAX_PARTS: usize = 65_536;
 
 /// Headers that may precede one contiguous run of payloads, at most.
 pub const MAX_RUN: usize = 65_536;

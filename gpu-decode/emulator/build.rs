@@ -8,7 +8,8 @@
 mod list;
 
 use std::path::{Path, PathBuf};
-use std::{env, fs};
+use std::sync::Mutex;
+use std::{env, fs, thread};
 
 use list::Kernel;
 
@@ -41,6 +42,20 @@ impl Compiler {
         self.run(&arguments);
         object
     }
+
+    /// Compiles all of them, as many at a time as cargo allows.
+    fn compile_all(&self, sources: Vec<(PathBuf, &[&str])>) -> Vec<String> {
+        let jobs = env::var("NUM_JOBS").unwrap().parse().unwrap();
+        let sources = Mutex::new(sources.into_iter());
+        let work = || {
+            let next = || sources.lock().unwrap().next();
+            std::iter::from_fn(next).map(|(source, flags)| self.compile(&source, flags)).collect::<Vec<_>>()
+        };
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
+            workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+        })
+    }
 }
 
 const INSTALL: &str =
@@ -58,16 +73,16 @@ fn main() {
     let tool = tool.unwrap_or_else(|e| panic!("no C++ compiler ({e}): {INSTALL}"));
     let compiler = Compiler { tool, flags: common_flags(&root, &cpp), out: out.clone() };
 
-    let mut objects: Vec<String> =
-        ENGINE.iter().map(|file| compiler.compile(&cpp.join(file), &["-O2", "-Wextra"])).collect();
     let sanitize = sanitizers.as_ref().map(|names| format!("-fsanitize={names}"));
-    for source in kernel_files(&kernels, &cpp, &out) {
-        objects.push(match &sanitize {
-            // A finding of UndefinedBehaviorSanitizer must fail the test, not only be printed.
-            Some(flag) => compiler.compile(&source, &["-O1", flag, "-fno-sanitize-recover=all"]),
-            None => compiler.compile(&source, &["-O2"]),
-        });
-    }
+    let of_kernels: &[&str] = match &sanitize {
+        // A finding of UndefinedBehaviorSanitizer must fail the test, not only be printed.
+        Some(flag) => &["-O1", flag, "-fno-sanitize-recover=all"],
+        None => &["-O2"],
+    };
+    let engine = ENGINE.iter().map(|file| (cpp.join(file), &["-O2", "-Wextra"][..]));
+    let kernel_sources = kernel_files(&kernels, &cpp, &out).into_iter().map(|source| (source, of_kernels));
+    // Kernels take longest.
+    let objects = compiler.compile_all(kernel_sources.chain(engine).collect());
     let library = link(&compiler, objects, sanitize);
 
     let names: Vec<&str> = kernels.iter().map(|kernel| kernel.name.as_str()).collect();

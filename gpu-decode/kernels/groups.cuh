@@ -11,15 +11,6 @@ DEVICE uint32_t divide(uint32_t n, uint64_t reciprocal) {
     return (uint32_t)((high + (low >> 32)) >> 32);
 }
 
-// Rectangles of elements, counted from the array's and from each row's beginning. As on the host: tables.rs.
-struct Groups {
-    uint64_t by_row, by_rows, by_columns; // for `divide`
-    uint32_t row;                         // elements of a row
-    uint32_t rows;                        // of a group
-    uint32_t columns;                     // of a group
-    uint32_t of_row;                      // groups of a row
-};
-
 // Walks over elements of an array, in order.
 struct GroupWalk {
     const Groups &groups;
@@ -28,11 +19,15 @@ struct GroupWalk {
     DEVICE GroupWalk(const Groups &groups, uint32_t element) : groups(groups) {
         row = divide(element, groups.by_row);
         column = element - row * groups.row;
-        band = divide(row, groups.by_rows);
-        begin_columns();
+        begin_row();
     }
-    DEVICE void begin_columns() {
-        const uint32_t g = divide(column, groups.by_columns);
+    DEVICE void begin_row() {
+        band = row;
+        // phase: groups of several rows, 0, 0
+        if (groups.rows != 1) band = divide(row, groups.by_rows);
+        // phase: end
+        uint32_t g = 0;
+        if (groups.of_row != 1) g = divide(column, groups.by_columns);
         in_group = column - g * groups.columns;
         group = band * groups.of_row + g;
     }
@@ -44,8 +39,7 @@ struct GroupWalk {
         if (++column == groups.row) {
             column = 0;
             row++;
-            band = divide(row, groups.by_rows);
-            begin_columns();
+            begin_row();
         } else if (++in_group == groups.columns) {
             in_group = 0;
             group++;

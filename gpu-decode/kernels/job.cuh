@@ -2,7 +2,7 @@
 //
 // A *job* decodes one array: the elements of a block, or one component of them into scratch memory. A warp decodes one
 // *tile* of it; a thread block of 8 warps decodes 8 consecutive tiles, of the job and from the tile that its *span* names.
-// All bytes that kernels read lie in the *image* (jobs, spans, tables, streams; see gpu-decode/src/image.rs) or in scratch memory.
+// All bytes that kernels read lie in the *image* (jobs, spans, tables, streams; see gpu-decode/src/block.rs) or in scratch memory.
 #pragma once
 #include "device.cuh"
 #include <stddef.h>
@@ -17,7 +17,7 @@ constexpr uint32_t GROUP = 32 * GRANULE;
 // Where bytes lie.
 enum Place : uint8_t { IN_IMAGE = 0, IN_SCRATCH = 1, IN_OUTPUT = 2 };
 
-// A component whose symbols can be read at any index. Starts on a multiple of 8 bytes; the 4-byte words that hold its bytes may be read.
+// A component whose symbols can be read at any index. Starts on a multiple of 8 bytes, of 4 where it is packed; the 4-byte words that hold its bytes may be read.
 struct Plane {
     uint64_t offset;    // in bytes, from its place
     uint8_t place;      // Place
@@ -37,6 +37,26 @@ enum JoinKind : uint8_t {
     JOINT_BF16 = 6,
     JOINT_F32 = 7,
     JOINT_F16 = 8,
+    // `ternary`, of each FloatKind: the other components are minima and maxima, a brain float for each group.
+    JOIN_TERNARY_F16 = 9,
+    JOIN_TERNARY_BF16 = 10,
+    JOIN_TERNARY_F32 = 11,
+};
+
+// Rectangles of elements, counted from the array's and from each row's beginning. As on the host: job.rs.
+struct Groups {
+    uint64_t by_row, by_rows, by_columns; // for `divide`
+    uint32_t row;                         // elements of a row
+    uint32_t rows;                        // of a group
+    uint32_t columns;                     // of a group
+    uint32_t of_row;                      // groups of a row
+};
+
+// What JOIN_TERNARY_F16 to _F32 are told besides.
+struct Ternary {
+    Groups groups;
+    uint32_t count; // of groups
+    uint32_t spare;
 };
 
 struct Job {
@@ -55,6 +75,7 @@ struct Job {
     uint8_t width;          // of the first component's symbols, in bits
     uint8_t tile_log;       // a tile has 2^tile_log elements
     uint32_t status;        // index of the status word
+    Ternary ternary;
 };
 
 struct Span {
@@ -72,7 +93,7 @@ struct Launch {
     uint32_t *status;
 };
 
-static_assert(sizeof(Plane) == 16 && sizeof(Job) == 112 && sizeof(Span) == 8 && sizeof(Launch) == 48, "as on the host");
+static_assert(sizeof(Plane) == 16 && sizeof(Job) == 160 && sizeof(Ternary) == 48 && sizeof(Span) == 8 && sizeof(Launch) == 48, "as on the host");
 static_assert(offsetof(Plane, place) == 8 && offsetof(Plane, stride) == 9 && offsetof(Plane, constant) == 10 &&
                   offsetof(Plane, length) == 12,
               "as on the host");
@@ -80,7 +101,8 @@ static_assert(offsetof(Job, others) == 16 && offsetof(Job, out) == 64 && offseto
                   offsetof(Job, table_len) == 80 && offsetof(Job, tiles_at) == 84 && offsetof(Job, payload_words) == 88 &&
                   offsetof(Job, elements) == 92 && offsetof(Job, begin) == 96 && offsetof(Job, end) == 100 &&
                   offsetof(Job, out_place) == 104 && offsetof(Job, join) == 105 && offsetof(Job, width) == 106 &&
-                  offsetof(Job, tile_log) == 107 && offsetof(Job, status) == 108,
+                  offsetof(Job, tile_log) == 107 && offsetof(Job, status) == 108 &&
+                  offsetof(Job, ternary) == 112,
               "as on the host");
 
 // Why a job failed. What it wrote then is unspecified.
@@ -111,7 +133,8 @@ DEVICE void report(const Launch &launch, const Job &job, uint32_t status) {
 DEVICE bool planes_fit(const Job &job, uint32_t lane) {
     const uint32_t i = lane & 3;
     const Plane &plane = i == 0 ? job.first : job.others[i - 1];
-    return __all_sync(FULL_WARP, (uint64_t)job.elements * plane.stride <= (uint64_t)plane.length * 8);
+    const uint32_t elements = i != 0 && job.join >= JOIN_TERNARY_F16 ? job.ternary.count : job.elements;
+    return __all_sync(FULL_WARP, (uint64_t)elements * plane.stride <= (uint64_t)plane.length * 8);
 }
 
 DEVICE const uint8_t *address(const Launch &launch, const Plane &plane) {

@@ -4,9 +4,9 @@
 //   granule(g, a, b)        writes elements 8 g .. 8 g + 7, from eight symbols: bytes, lowest first (WIDE: four words of two)
 //   element(i, symbol)      writes one element
 //
-// The elements are those of the pages of float_planes, float_joint and plain.
+// The elements are those of the pages of float_planes, float_joint, plain and ternary.
 #pragma once
-#include "job.cuh"
+#include "groups.cuh"
 
 // The other components of a join: symbols of W bits, packed or one to a byte, or all the same.
 template <int W> struct Symbols {
@@ -263,6 +263,79 @@ struct JointF16 {
     }
 };
 
+// Eight symbols of two bits to a byte each.
+DEVICE uint2 spread_pairs(uint32_t symbols) {
+    const uint32_t low = (symbols | symbols << 12) & 0x000f000fu, high = (symbols >> 8 | symbols << 4) & 0x000f000fu;
+    return make_uint2((low | low << 6) & 0x03030303u, (high | high << 6) & 0x03030303u);
+}
+
+// Four ternary symbols, a byte each, as selectors of `byte_select` with a pair of 16-bit numbers: 0, the low one, the high one. The
+// lower half of the selectors is of the first two symbols.
+DEVICE uint32_t ternary_selectors(uint32_t symbols) {
+    return ((symbols << 1) + 0x06060606u & 0x07070707u) * 0x11 + 0x10101010u;
+}
+
+// 0 and the two numbers of a group, as elements of type KIND.
+template <uint8_t KIND> struct JoinTernary {
+    static constexpr bool WIDE = false;
+    const Job &job;
+    const uint16_t *minima, *maxima;
+    uint8_t *out;
+    uint32_t found; // symbols that are not ternary
+
+    DEVICE JoinTernary(const Launch &launch, const Job &job)
+        : job(job), minima((const uint16_t *)address(launch, job.others[0])),
+          maxima((const uint16_t *)address(launch, job.others[1])), out(out_address(launch, job)), found(0) {}
+
+    // The high 16 bits of a number in the elements' type, the others being 0.
+    DEVICE uint32_t number(const uint16_t *numbers, uint32_t group) const {
+        const uint32_t bits = __ldg(numbers + group);
+        return KIND == FLOAT_F16 ? float_bits(__uint_as_float(bits << 16), FLOAT_F16) : bits;
+    }
+    DEVICE uint32_t pair(uint32_t group) const { return number(minima, group) | number(maxima, group) << 16; }
+
+    DEVICE void put(uint32_t i, uint32_t symbol, uint32_t group) const {
+        const uint32_t bits = symbol == 0 ? 0 : number(symbol == 1 ? minima : maxima, group);
+        if (KIND == FLOAT_F32) *((uint32_t *)out + i) = bits << 16;
+        else *((uint16_t *)out + i) = (uint16_t)bits;
+    }
+    DEVICE void granule(uint32_t g, uint32_t a, uint32_t b) {
+        found |= ((a | b) & 0xfcfcfcfcu) | (a & a >> 1 & 0x01010101u) | (b & b >> 1 & 0x01010101u);
+        GroupWalk walk(job.ternary.groups, g * GRANULE);
+        if (!walk.granule_in_group()) {
+            // phase: parts of groups, 0, 0
+#pragma unroll 1
+            for (uint32_t j = 0; j < GRANULE; j++) {
+                put(g * GRANULE + j, (j < 4 ? a : b) >> 8 * (j & 3) & 0xff, walk.group);
+                if (j + 1 < GRANULE) walk.next();
+            }
+            return;
+            // phase: end
+        }
+        const uint32_t numbers = pair(walk.group), low = ternary_selectors(a), high = ternary_selectors(b);
+        const uint4 pairs = make_uint4(byte_select(numbers, 0, low), byte_select(numbers, 0, low >> 16),
+                                       byte_select(numbers, 0, high), byte_select(numbers, 0, high >> 16));
+        if (KIND == FLOAT_F32) {
+            uint4 *words = (uint4 *)out + 2 * (uint64_t)g;
+            __stcs(words, make_uint4(pairs.x << 16, pairs.x & 0xffff0000u, pairs.y << 16, pairs.y & 0xffff0000u));
+            __stcs(words + 1, make_uint4(pairs.z << 16, pairs.z & 0xffff0000u, pairs.w << 16, pairs.w & 0xffff0000u));
+        } else {
+            __stcs((uint4 *)out + g, pairs);
+        }
+    }
+    // The output may lie anywhere: byte by byte.
+    DEVICE void element(uint32_t i, uint32_t symbol) {
+        found |= symbol > 2;
+        const GroupWalk walk(job.ternary.groups, i);
+        const uint32_t bits = symbol == 0 ? 0 : number(symbol == 1 ? minima : maxima, walk.group);
+        constexpr bool wide = KIND == FLOAT_F32;
+        uint8_t *const to = out + (wide ? 4 : 2) * (uint64_t)i;
+        if (wide) to[0] = to[1] = 0;
+        to[wide ? 2 : 0] = (uint8_t)bits;
+        to[wide ? 3 : 1] = (uint8_t)(bits >> 8);
+    }
+};
+
 // Whether granules can be written whole: the tile's elements are all wanted, and their address allows wide stores.
 DEVICE bool whole(const Launch &launch, const Job &job, const Tile &tile) {
     return tile.first >= job.begin && tile.first + tile.elements <= job.end && ((uint64_t)out_address(launch, job) & 15) == 0;
@@ -285,7 +358,7 @@ template <class Join> DEVICE void put_granule(Join &join, uint32_t g, uint4 symb
     else join.granule(g, symbols.x, symbols.y);
 }
 
-// Calls `decode.template run<Join>(...)` for the job's join.
+// Calls `decode.template run<Join>()` for the job's join.
 template <class Decode> DEVICE uint32_t with_join(uint8_t kind, Decode decode) {
     switch (kind) {
     case JOIN_BYTES: return decode.template run<JoinBytes>();
@@ -297,6 +370,9 @@ template <class Decode> DEVICE uint32_t with_join(uint8_t kind, Decode decode) {
     case JOINT_F16: return decode.template run<JointF16>();
     case JOINT_BF16: return decode.template run<JointBf16>();
     case JOINT_F32: return decode.template run<JointF32>();
+    case JOIN_TERNARY_F16: return decode.template run<JoinTernary<FLOAT_F16>>();
+    case JOIN_TERNARY_BF16: return decode.template run<JoinTernary<FLOAT_BF16>>();
+    case JOIN_TERNARY_F32: return decode.template run<JoinTernary<FLOAT_F32>>();
     default: return OK;
     }
 }

@@ -49,7 +49,7 @@ impl Batch {
             for plane in [&mut job.first].into_iter().chain(&mut job.others) {
                 plane.offset += if plane.place == Place::Scratch { self.scratch_len as u64 } else { image_at };
             }
-            if task.kernel != Kernel::Crc32 {
+            if task.kernel.has_table_in_image() {
                 job.table += image_at;
             }
             if job.out_place == Place::Scratch {

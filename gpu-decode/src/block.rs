@@ -3,18 +3,21 @@
 use std::ops::Range;
 
 use arrayvec::ArrayVec;
-use cmz_codec::device::{DeviceArray, DeviceComponent, DeviceForm, DeviceJoin, DeviceNode, DeviceShape, DeviceStream};
+use cmz_codec::device::{
+    DeviceArray, DeviceComponent, DeviceForm, DeviceJoin, DeviceNode, DeviceShape, DeviceStream, DeviceTernary,
+};
 use cmz_codec::{Archive, Code, Error, Result, Scratch};
 
-use crate::job::{Job, OTHERS, Place, Plane, Span, TILES_OF_SPAN};
+use crate::job::{Job, Join, OTHERS, Place, Plane, Span, TILES_OF_SPAN, Ternary};
 use crate::kernel::Kernel;
+use crate::tables::Tables;
 
 mod arrays;
 
 /// Alignment of everything that kernels read, in bytes.
 pub(crate) const ALIGNMENT: usize = 64;
 /// Bytes of the largest table of a stream.
-const TABLE_LEN: usize = 1024;
+const TABLE_LEN: usize = 2048;
 /// Elements of a tile of `cmz_direct`: 2 to this power.
 const DIRECT_TILE_LOG: u8 = 12;
 
@@ -130,6 +133,7 @@ pub(crate) fn prepare(
     piece: &Piece,
     check: bool,
     region: &mut [u8],
+    tables: &Tables,
     scratch: &mut Scratch,
 ) -> Result<Prepared> {
     let (tensor, ordinal) = (piece.tensor, piece.ordinal);
@@ -137,7 +141,7 @@ pub(crate) fn prepare(
     let (stored, free) = region.split_at_mut(stored_len);
     let (header, payload) = archive.read_stored(tensor, ordinal, stored)?;
     let region = Region { free, at: stored_len };
-    let mut builder = Builder { stored, region, scratch, tasks: Vec::new(), scratch_len: 0 };
+    let mut builder = Builder { stored, region, tables, scratch, tasks: Vec::new(), scratch_len: 0 };
     match archive.device_block(tensor, ordinal, &header, &stored[payload])? {
         Some(array) => {
             let to = Destination::of_piece(piece);
@@ -155,6 +159,55 @@ pub(crate) fn prepare(
         builder.add_check(piece.out, header.decoded_len, header.crc_decoded);
     }
     Ok(Prepared { tasks: builder.tasks, image_len: builder.region.at, scratch_len: builder.scratch_len })
+}
+
+/// A block of a ternary matrix whose symbols are read as they are stored.
+#[derive(Debug)]
+pub(crate) struct SymbolBlock {
+    pub(crate) kernel: Kernel,
+    /// Where the symbols lie in the image, and how they are coded in place of the join.
+    pub(crate) job: Job,
+    /// Their stream and its table, a multiple of [`ALIGNMENT`].
+    pub(crate) image: Vec<u8>,
+    pub(crate) ternary: DeviceTernary,
+    /// Minima and maxima.
+    pub(crate) numbers: [Vec<u8>; 2],
+}
+
+/// Reads and checks a block of a ternary matrix; `None` if it is none, or no product reads its codec.
+///
+/// # Errors
+/// An error of the file, with tensor and block.
+pub(crate) fn symbols_of(
+    archive: &Archive,
+    tensor: usize,
+    ordinal: usize,
+    tables: &Tables,
+    scratch: &mut Scratch,
+) -> Result<Option<SymbolBlock>> {
+    let mut stored = vec![0; archive.stored_len(tensor, ordinal)];
+    let (header, payload) = archive.read_stored(tensor, ordinal, &mut stored)?;
+    let payload = &stored[payload];
+    let Some(array) = archive.device_block(tensor, ordinal, &header, payload)? else { return Ok(None) };
+    let (DeviceNode::Ternary(ternary), [DeviceComponent::Stream(stream @ DeviceStream { form: Some(_), .. }), ..]) =
+        (array.node, &array.components[..])
+    else {
+        return Ok(None);
+    };
+    let len = stream.stream.len().next_multiple_of(ALIGNMENT);
+    let mut image = vec![0; len + TABLE_LEN];
+    let (own, free) = image.split_at_mut(len);
+    own[..stream.stream.len()].copy_from_slice(stream.stream);
+    let region = Region { free, at: len };
+    let mut builder = Builder { stored: stream.stream, region, tables, scratch, tasks: Vec::new(), scratch_len: 0 };
+    let (kernel, source) = builder.source(stream)?;
+    let used = builder.region.at;
+    let Some(code) = Join::symbol_code(kernel) else { return Ok(None) };
+    let numbers = archive.encoded_components(tensor, ordinal, &header, payload, scratch)?;
+    let Ok([_, minima, maxima]) = <[Vec<u8>; 3]>::try_from(numbers) else { return Ok(None) };
+    let job = job(source, code, &[], stream.symbols, 0..0, (Place::Output, 0));
+    image.truncate(used);
+    Ok(Some(SymbolBlock { kernel, job, image, ternary, numbers: [minima, maxima] }))
 }
 
 /// What a kernel decodes first: a plane, or a stream and its tiles.
@@ -205,6 +258,7 @@ struct Builder<'a> {
     /// The block as it is stored, at the beginning of the region.
     stored: &'a [u8],
     region: Region<'a>,
+    tables: &'a Tables,
     scratch: &'a mut Scratch,
     tasks: Vec<Task>,
     scratch_len: usize,
@@ -290,14 +344,20 @@ impl Builder<'_> {
         step: Step,
     ) {
         let (wanted, out) = to.elements(elements, join.element_len());
-        let job = job(source, join, planes, elements, wanted, (to.place, out));
+        let job = job(source, join.into(), planes, elements, wanted, (to.place, out));
         self.push(Task { step, kernel, job });
     }
 
     /// Compares the CRC-32 of decoded bytes.
     fn add_check(&mut self, out: u64, len: u32, crc: u32) {
-        let mut job =
-            job(Source::plane(Plane::NONE, 8), DeviceJoin::Bytes, &[], len as usize, 0..len, (Place::Output, out));
+        let mut job = job(
+            Source::plane(Plane::NONE, 8),
+            DeviceJoin::Bytes.into(),
+            &[],
+            len as usize,
+            0..len,
+            (Place::Output, out),
+        );
         (job.table, job.tile_log) = (crc.into(), 31);
         self.tasks.push(Task { step: CHECK, kernel: Kernel::Crc32, job });
     }
@@ -308,16 +368,20 @@ impl Builder<'_> {
         let offset = (stream.stream.as_ptr().addr() - self.stored.as_ptr().addr()) as u64;
         let plane = Plane { offset, length: stream.stream.len() as u32, ..Plane::NONE };
         Ok(match (&stream.form, Kernel::of(stream.codec)) {
-            (Some(DeviceForm::Indexed { stride }), _) => {
-                (Kernel::Direct, Source::plane(Plane { stride: *stride, ..plane }, width))
+            (Some(DeviceForm::Indexed { begin, stride }), _) => {
+                let (offset, length) = (offset + u64::from(*begin), plane.length - begin);
+                (Kernel::Direct, Source::plane(Plane { offset, length, stride: *stride, ..plane }, width))
             }
             (Some(DeviceForm::Constant(constant)), _) => {
                 (Kernel::Direct, Source::plane(Plane { stride: 0, constant: *constant, ..plane }, width))
             }
             (Some(DeviceForm::Tiled(tiles)), Some(kernel)) => {
-                let (table, bytes) = self.region.take(4 * tiles.table.len());
+                let (mut table, bytes) = self.region.take(4 * tiles.table.len());
                 for (bytes, entry) in bytes.chunks_exact_mut(4).zip(&tiles.table) {
                     bytes.copy_from_slice(&entry.to_le_bytes());
+                }
+                if kernel == Kernel::Dictionary {
+                    table = self.tables.dictionary()?;
                 }
                 let source = Source {
                     plane,
@@ -344,7 +408,7 @@ impl Builder<'_> {
 
 fn job(
     source: Source,
-    join: DeviceJoin,
+    join: Join,
     planes: &[Plane],
     elements: usize,
     wanted: Range<u32>,
@@ -368,5 +432,6 @@ fn job(
         width: source.width,
         tile_log: source.tile_log,
         status: 0,
+        ternary: Ternary::NONE,
     }
 }

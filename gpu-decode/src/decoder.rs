@@ -10,6 +10,7 @@ use crate::block::Piece;
 use crate::device::{Device, driver_error};
 use crate::kernel::Kernels;
 use crate::memory::{DeviceMemory, failed};
+use crate::tables::Tables;
 
 /// Decodes tensors on a CUDA device.
 ///
@@ -19,6 +20,7 @@ pub struct GpuDecoder {
     device: Device,
     context: Arc<CudaContext>,
     pub(crate) kernels: Kernels,
+    pub(crate) tables: Arc<Tables>,
 }
 
 /// A tensor that is to be decoded, or rows of it.
@@ -46,7 +48,8 @@ impl GpuDecoder {
     pub fn open(ordinal: usize) -> Result<Self> {
         let device = Device::probe(ordinal)?;
         let context = CudaContext::new(ordinal).map_err(driver_error)?;
-        Ok(Self { device, kernels: Kernels::new(Arc::clone(&context)), context })
+        let tables = Arc::new(Tables::new(Arc::clone(&context)));
+        Ok(Self { device, kernels: Kernels::new(Arc::clone(&context)), tables, context })
     }
 
     /// What device it is.
@@ -105,7 +108,10 @@ pub fn request_len(archive: &Archive, request: &Request) -> Result<u64> {
 }
 
 /// Where the bytes of a request lie in its tensor.
-fn request_bytes(archive: &Archive, request: &Request) -> Result<Range<u64>> {
+///
+/// # Errors
+/// As [`request_len`].
+pub(crate) fn request_bytes(archive: &Archive, request: &Request) -> Result<Range<u64>> {
     let Some(tensor) = archive.tensors().get(request.tensor) else {
         return Err(Error::new(Code::InvalidArgument, format!("there is no tensor {}", request.tensor)));
     };

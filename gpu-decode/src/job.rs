@@ -2,8 +2,10 @@
 
 use std::mem::{offset_of, size_of};
 
-use cmz_codec::device::{DeviceFloat, DeviceJoin};
+use cmz_codec::device::{DeviceFloat, DeviceGroups, DeviceJoin, DeviceTernary};
 use cudarc::driver::DeviceRepr;
+
+use crate::kernel::Kernel;
 
 /// Threads of a CTA.
 pub(crate) const THREADS: u32 = 256;
@@ -54,10 +56,62 @@ pub(crate) struct Job {
     pub(crate) begin: u32,
     pub(crate) end: u32,
     pub(crate) out_place: Place,
-    pub(crate) join: DeviceJoin,
+    pub(crate) join: Join,
     pub(crate) width: u8,
     pub(crate) tile_log: u8,
     pub(crate) status: u32,
+    /// Of [`Join::ternary`].
+    pub(crate) ternary: Ternary,
+}
+
+/// How elements are put together: one of [`DeviceJoin`], or [`Self::ternary`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Join(u8);
+
+impl Join {
+    /// 0 and the two numbers of a group, as elements of this type.
+    pub(crate) const fn ternary(element: DeviceFloat) -> Self {
+        Self(9 + element as u8)
+    }
+
+    /// What `ternary_product.cuh` has in its place: how symbols are coded. `None` if it does not read that code.
+    pub(crate) const fn symbol_code(kernel: Kernel) -> Option<Self> {
+        match kernel {
+            Kernel::Direct => Some(Self(0)),
+            Kernel::Tunstall => Some(Self(1)),
+            Kernel::Dictionary => Some(Self(2)),
+            Kernel::Trits => Some(Self(3)),
+            _ => None,
+        }
+    }
+}
+
+impl From<DeviceJoin> for Join {
+    fn from(join: DeviceJoin) -> Self {
+        Self(join as u8)
+    }
+}
+
+/// The groups of an array as the kernels take them.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Groups {
+    by: [u64; 3],
+    row: u32,
+    rows: u32,
+    columns: u32,
+    of_row: u32,
+}
+
+/// What the join of `ternary` is told besides.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Ternary {
+    groups: Groups,
+    /// Groups.
+    count: u32,
+    spare: u32,
 }
 
 /// The work of one CTA: some tiles of a job.
@@ -92,6 +146,7 @@ const _: () = {
     assert!(offset_of!(Job, payload_words) == 88 && offset_of!(Job, elements) == 92 && offset_of!(Job, begin) == 96);
     assert!(offset_of!(Job, end) == 100 && offset_of!(Job, out_place) == 104 && offset_of!(Job, join) == 105);
     assert!(offset_of!(Job, width) == 106 && offset_of!(Job, tile_log) == 107 && offset_of!(Job, status) == 108);
+    assert!(size_of::<Ternary>() == 48 && offset_of!(Job, ternary) == 112);
 };
 
 impl Plane {
@@ -110,7 +165,7 @@ impl Plane {
 
 impl Job {
     /// Bytes of a job.
-    pub(crate) const LEN: usize = 112;
+    pub(crate) const LEN: usize = 160;
 
     /// Appends its bytes as they lie in the device's memory.
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
@@ -121,8 +176,46 @@ impl Job {
         for number in [self.table_len, self.tiles_at, self.payload_words, self.elements, self.begin, self.end] {
             out.extend(number.to_le_bytes());
         }
-        out.extend([self.out_place as u8, self.join as u8, self.width, self.tile_log]);
+        out.extend([self.out_place as u8, self.join.0, self.width, self.tile_log]);
         out.extend(self.status.to_le_bytes());
+        self.ternary.put(out);
+    }
+}
+
+impl Groups {
+    fn of(groups: DeviceGroups) -> Self {
+        let DeviceGroups { row, rows, columns } = groups;
+        Self {
+            by: [row, rows, columns].map(|divisor| u64::MAX / u64::from(divisor.max(1))),
+            row,
+            rows,
+            columns,
+            of_row: groups.of_row(),
+        }
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        self.by.iter().for_each(|reciprocal| out.extend(reciprocal.to_le_bytes()));
+        for number in [self.row, self.rows, self.columns, self.of_row] {
+            out.extend(number.to_le_bytes());
+        }
+    }
+}
+
+impl Ternary {
+    /// Of other joins.
+    pub(crate) const NONE: Self =
+        Self { groups: Groups { by: [0; 3], row: 0, rows: 0, columns: 0, of_row: 0 }, count: 0, spare: 0 };
+
+    /// Of `count` groups.
+    pub(crate) fn of(ternary: &DeviceTernary, count: u32) -> Self {
+        Self { groups: Groups::of(ternary.groups), count, spare: 0 }
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        self.groups.put(out);
+        out.extend(self.count.to_le_bytes());
+        out.extend(self.spare.to_le_bytes());
     }
 }
 
@@ -175,10 +268,11 @@ mod tests {
             begin: 0,
             end: elements,
             out_place: Place::Output,
-            join: DeviceJoin::Bytes,
+            join: DeviceJoin::Bytes.into(),
             width: 8,
             tile_log: 12,
             status: 0,
+            ternary: Ternary::NONE,
         };
         let span = Span { job: 0, tile: 0 };
         let mut status = 0u32;

@@ -38,8 +38,10 @@ kernels! {
     Tiered "cmz_tiered",
     Huffman "cmz_huffman",
     Rans "cmz_rans",
+    Tunstall "cmz_tunstall",
+    Dictionary "cmz_dictionary",
+    Trits "cmz_trits",
     Affine "cmz_affine",
-    Ternary "cmz_ternary",
     BlockScale "cmz_block_scale",
     Codebook "cmz_codebook",
     Sparse "cmz_sparse",
@@ -49,9 +51,16 @@ kernels! {
     Matmat "cmz_matmat",
     MatvecTables "cmz_matvec_tables",
     MatmatTables "cmz_matmat_tables",
+    TernaryMatvec "cmz_ternary_matvec",
+    TernaryMatmat "cmz_ternary_matmat",
 }
 
 impl Kernel {
+    /// Whether a job's table lies in the image: of others it is the address of a table of the decoder, or a number.
+    pub(crate) fn has_table_in_image(self) -> bool {
+        !matches!(self, Self::Dictionary | Self::Crc32)
+    }
+
     /// The kernel that the registry names for a stream codec.
     pub(crate) fn of(codec: &dyn StreamCodec) -> Option<Self> {
         let entry = registry::STREAMS.iter().find(|entry| entry.codec.id() == codec.id())?;
@@ -94,12 +103,15 @@ mod tests {
         }
     }
 
-    /// One parameter: a `Launch`, or a `Product`.
+    /// One parameter: a `Launch`, a `Product` or a `TernaryProduct`.
     #[test]
     fn every_kernel_takes_what_it_is_given() {
         for &kernel in Kernel::ALL {
-            let product = kernel.name().starts_with("cmz_mat");
-            let len = if product { "[120]" } else { "[48]" };
+            let len = match kernel {
+                Kernel::Matvec | Kernel::Matmat | Kernel::MatvecTables | Kernel::MatmatTables => "[120]",
+                Kernel::TernaryMatvec | Kernel::TernaryMatmat => "[112]",
+                _ => "[48]",
+            };
             let ptx = kernel.ptx();
             let entry = ptx.split_once(&format!(".entry {}(", kernel.name())).map(|(_, rest)| rest).unwrap();
             let parameters = entry.split_once(')').map(|(list, _)| list.trim()).unwrap();

@@ -7,7 +7,7 @@
 //! | [`GpuDecoder`] | a device with the kernels |
 //! | [`GpuDecoder::plan`] | compressed tensors in device memory, decoded as often as needed, without allocating or waiting |
 //! | [`GpuDecoder::load`] | from the file to device memory, once: reading, copying and decoding overlap |
-//! | [`GpuDecoder::quantized_matrix`] | a quantized matrix in device memory, multiplied by vectors without being decoded |
+//! | [`GpuDecoder::quantized_matrix`] | a quantized matrix in device memory, packed or compressed, multiplied by vectors without being decoded |
 //! | [`ResidentLayers`] | a model that stays compressed in device memory, a layer decoded just before it is used |
 #![expect(unsafe_code, reason = "the driver's interface is foreign, and device addresses are the caller's word")]
 
@@ -22,6 +22,7 @@ mod kernel;
 mod load;
 mod matvec;
 mod memory;
+mod parameters;
 mod plan;
 mod resident;
 mod tables;
@@ -32,7 +33,7 @@ pub use context::KeepContext;
 pub use decoder::{GpuDecoder, Request, request_len};
 pub use device::Device;
 pub use load::{LoadOptions, LoadReport, Target};
-pub use matvec::QuantizedMatrix;
+pub use matvec::{QuantizedMatrix, Residency};
 pub use memory::DeviceMemory;
 pub use plan::{DecodePlan, Placement};
 pub use resident::{Layer, ResidentLayers};

@@ -258,7 +258,7 @@ impl Load<'_> {
         let slot = &self.slots[place.batch % self.slots.len()];
         // SAFETY: regions of a batch do not overlap, and the slot's last work has ended.
         let region = unsafe { slot.pinned.slice_mut(place.region.clone()) };
-        let prepared = prepare(self.archive, &place.piece, self.check_decoded, region, scratch)?;
+        let prepared = prepare(self.archive, &place.piece, self.check_decoded, region, &self.decoder.tables, scratch)?;
         std::mem::forget(stop);
         Ok(prepared)
     }

@@ -9,6 +9,7 @@ use crate::batch::{Addresses, Batch, KernelLaunch, submit};
 use crate::block::{ALIGNMENT, Needs, Piece, prepare};
 use crate::decoder::{GpuDecoder, Request, pieces, request_len};
 use crate::memory::{DeviceMemory, failed};
+use crate::tables::Tables;
 
 /// Where the tensors of a plan go.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +33,8 @@ pub struct DecodePlan {
     head: u64,
     scratch: DeviceMemory,
     status: DeviceMemory,
+    /// Which the jobs name by address.
+    _tables: Arc<Tables>,
     offsets: Vec<u64>,
     output_len: u64,
 }
@@ -59,7 +62,7 @@ impl GpuDecoder {
         for (request, &offset) in requests.iter().zip(&offsets) {
             list.extend(pieces(archive, request, offset)?);
         }
-        let (batch, mut image) = build(archive, &list, check, threads)?;
+        let (batch, mut image) = build(archive, &list, check, &self.tables, threads)?;
         let head = image.len() as u64;
         batch.put_head(&mut image);
         let launches = batch.launches(&self.kernels)?;
@@ -72,6 +75,7 @@ impl GpuDecoder {
             head,
             scratch: self.allocate(batch.scratch_len())?,
             status: self.allocate(4 * batch.blocks())?,
+            _tables: Arc::clone(&self.tables),
             batch,
             offsets,
             output_len,
@@ -99,7 +103,7 @@ fn place(archive: &Archive, requests: &[Request], placement: Placement<'_>) -> R
 }
 
 /// The image of the blocks, without its head, and their jobs.
-fn build(archive: &Archive, list: &[Piece], check: bool, threads: usize) -> Result<(Batch, Vec<u8>)> {
+fn build(archive: &Archive, list: &[Piece], check: bool, tables: &Tables, threads: usize) -> Result<(Batch, Vec<u8>)> {
     let (mut batch, mut image) = (Batch::default(), Vec::new());
     let regions = Mutex::new(Vec::new());
     pipeline::ordered(
@@ -110,7 +114,7 @@ fn build(archive: &Archive, list: &[Piece], check: bool, threads: usize) -> Resu
             let mut region: Vec<u8> = spare.unwrap_or_default();
             let needs = Needs::of(archive, piece.tensor);
             region.resize(needs.region_len(archive, piece.tensor, piece.ordinal), 0);
-            let prepared = prepare(archive, piece, check, &mut region, scratch)?;
+            let prepared = prepare(archive, piece, check, &mut region, tables, scratch)?;
             Ok((piece, prepared, region))
         },
         |(piece, prepared, region)| {
@@ -135,6 +139,12 @@ impl DecodePlan {
     #[must_use]
     pub fn output_len(&self) -> u64 {
         self.output_len
+    }
+
+    /// Kernels that a decode launches: one for each step of an encoding and each codec, however many tensors there are.
+    #[must_use]
+    pub fn launches(&self) -> usize {
+        self.launches.len()
     }
 
     /// Bytes of device memory that the plan holds.

@@ -1,142 +1,35 @@
-//! The parameters of the kernels that put arrays together, byte by byte: the structures of their `decode.cu`.
+//! Tables that are the same for all streams of a codec: once in the memory of the device, however many streams use them.
 
-use cmz_codec::device::{
-    DeviceAffine, DeviceBlockScale, DeviceCodebook, DeviceGroups, DeviceIndex, DeviceMode, DevicePermute, DeviceSparse,
-    DeviceTernary,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::job::Job;
+use cmz_codec::Result;
+use cmz_codec::stream::dictionary;
+use cudarc::driver::CudaContext;
 
-/// For the kernels' `divide`.
-fn put_divisor(divisor: u32, out: &mut Vec<u8>) {
-    out.extend((u64::MAX / u64::from(divisor.max(1))).to_le_bytes());
+use crate::memory::{DeviceMemory, failed};
+
+/// The tables of a decoder, each copied to the device when it is first asked for.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    context: Arc<CudaContext>,
+    dictionary: Mutex<Option<DeviceMemory>>,
 }
 
-fn put(numbers: &[u32], out: &mut Vec<u8>) {
-    numbers.iter().for_each(|number| out.extend(number.to_le_bytes()));
-}
-
-/// Appends groups as the kernels take them (`groups.cuh`).
-fn put_groups(groups: DeviceGroups, out: &mut Vec<u8>) {
-    let DeviceGroups { row, rows, columns } = groups;
-    [row, rows, columns].iter().for_each(|&divisor| put_divisor(divisor, out));
-    put(&[row, rows, columns, groups.of_row()], out);
-}
-
-/// The parameters of `cmz_affine`, for `elements` elements.
-pub(crate) fn affine(affine: &DeviceAffine, elements: u32) -> Vec<u8> {
-    let mut table = Vec::new();
-    put_groups(affine.groups, &mut table);
-    put(&[affine.groups.count(elements) as u32], &mut table);
-    table.extend([
-        affine.element as u8,
-        affine.scale as u8,
-        affine.shift as u8,
-        affine.bits | u8::from(affine.half) << 4,
-    ]);
-    table
-}
-
-/// The parameters of `cmz_ternary`, for `elements` elements.
-pub(crate) fn ternary(ternary: &DeviceTernary, elements: u32) -> Vec<u8> {
-    let mut table = Vec::new();
-    put_groups(ternary.groups, &mut table);
-    put(&[ternary.groups.count(elements) as u32], &mut table);
-    table.extend([ternary.element as u8, 0, 0, 0]);
-    table
-}
-
-/// The parameters of `cmz_block_scale`, for `elements` elements.
-pub(crate) fn block_scale(scheme: &DeviceBlockScale, elements: u32) -> Vec<u8> {
-    let mut table = Vec::new();
-    put_groups(scheme.groups, &mut table);
-    put(&[scheme.groups.count(elements) as u32], &mut table);
-    table.extend([scheme.element as u8, scheme.values as u8, scheme.scale as u8, scheme.divide.into()]);
-    table
-}
-
-/// The parameters of `cmz_codebook`.
-pub(crate) fn codebook(codebook: &DeviceCodebook) -> Vec<u8> {
-    let &DeviceCodebook { dim, row, vectors, bits, .. } = codebook;
-    let count = codebook.groups.count(vectors) as u32;
-    // All the tables of a block have no more than 2^24 bytes.
-    let entries = (count << bits) * dim;
-    let numbers = if codebook.binary { count * u32::from(bits) } else { entries };
-    let mut table = Vec::new();
-    put_groups(codebook.groups, &mut table);
-    put_divisor(row, &mut table);
-    put_divisor(dim, &mut table);
-    put(&[row, row.div_ceil(dim), dim, vectors, count, numbers], &mut table);
-    table.extend([codebook.element as u8, codebook.table as u8, bits, codebook.binary.into()]);
-    put(&[entries], &mut table);
-    table
-}
-
-/// The parameters of `cmz_permute`; where each column comes from, as it has been told, follows.
-pub(crate) fn permute(permute: &DevicePermute, told: &[u8]) -> Vec<u8> {
-    let mut table = Vec::new();
-    put_divisor(permute.row, &mut table);
-    put(&[permute.row, permute.element_len], &mut table);
-    table.extend(told);
-    table
-}
-
-/// What `cmz_sparse` counts its work in: elements, pieces of rows, or runs.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Units {
-    row: u32,
-    unit: u32,
-    of_row: u32,
-    elements: u32,
-}
-
-impl Units {
-    pub(crate) fn new(sparse: &DeviceSparse, elements: u32) -> Self {
-        let row = sparse.row.max(1);
-        let unit = match sparse.index {
-            DeviceIndex::Bitmap => 1,
-            DeviceIndex::Rows { piece } => piece,
-            DeviceIndex::NOfM { m, .. } => m,
-        };
-        Self { row, unit, of_row: row.div_ceil(unit), elements }
+impl Tables {
+    pub(crate) fn new(context: Arc<CudaContext>) -> Self {
+        Self { context, dictionary: Mutex::default() }
     }
 
-    /// The unit of an element, or their number.
-    fn of(&self, element: u32) -> u32 {
-        let (row, column) = (element / self.row, element % self.row);
-        row * self.of_row + column.div_ceil(self.unit)
+    /// Address of the dictionary, 512 KiB.
+    pub(crate) fn dictionary(&self) -> Result<u64> {
+        let mut dictionary = self.dictionary.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(memory) = &*dictionary {
+            return Ok(memory.address());
+        }
+        let bytes: Vec<u8> = dictionary::device_table().iter().flat_map(|entry| entry.to_le_bytes()).collect();
+        let mut memory = DeviceMemory::new(&self.context, bytes.len())?;
+        let stream = self.context.new_stream().map_err(failed("make a stream"))?;
+        memory.write(&stream, 0, &bytes)?;
+        Ok(dictionary.insert(memory).address())
     }
-
-    /// Sets what a job decodes: its elements are units, those of a tile together about 4096 elements.
-    pub(crate) fn put(&self, job: &mut Job) {
-        let units = self.of(self.elements);
-        let of_tile = (4096 * u64::from(units)).div_ceil(u64::from(self.elements.max(1))).next_power_of_two();
-        job.tile_log = of_tile.ilog2() as u8;
-        job.elements = units;
-        let first = job.begin / self.row * self.of_row + job.begin % self.row / self.unit;
-        (job.begin, job.end) = if job.begin < job.end { (first, self.of(job.end)) } else { (0, 0) };
-    }
-}
-
-/// The parameters of `cmz_sparse`, for `count` values, of which those of the elements of `job` are wanted; what has been told follows.
-pub(crate) fn sparse(sparse: &DeviceSparse, job: &Job, count: u32, told: &[u8]) -> Vec<u8> {
-    let units = Units::new(sparse, job.elements);
-    let (index, of_unit) = match sparse.index {
-        DeviceIndex::Bitmap => (0, 0),
-        DeviceIndex::Rows { .. } => (1, 0),
-        DeviceIndex::NOfM { n, .. } => (2, n),
-    };
-    let of_row = units.row / units.unit * of_unit + of_unit.min(units.row % units.unit);
-    let mode = match sparse.mode {
-        DeviceMode::Replace | DeviceMode::Fill => 0,
-        DeviceMode::Add => 1,
-        DeviceMode::AddHalf => 2,
-    };
-    let mut table = Vec::new();
-    put_divisor(units.of_row, &mut table);
-    let numbers = [units.row, units.of_row, units.unit, job.elements, job.begin, job.end, count, of_row, of_unit];
-    put(&numbers, &mut table);
-    table.extend([sparse.element as u8, sparse.values as u8, mode, index]);
-    table.extend(told);
-    table
 }

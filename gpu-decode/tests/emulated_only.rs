@@ -9,7 +9,9 @@ mod bank;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cmz_codec::{Archive, Code, OpenOptions, Result};
-use cmz_gpu_decode::{DeviceMemory, GpuDecoder, LoadOptions, Placement, Request, ResidentLayers, Target, request_len};
+use cmz_gpu_decode::{
+    DeviceMemory, GpuDecoder, LoadOptions, Placement, Request, Residency, ResidentLayers, Target, request_len,
+};
 use cmz_gpu_emulator::{Settings, fail_allocation, live_objects};
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 
@@ -60,6 +62,37 @@ fn a_captured_decode_is_replayed() {
             plan.check(&archive, &stream).unwrap();
             assert_decoded(&archive, plan.offsets(), &output.read(&stream).unwrap(), &what);
         }
+    }
+}
+
+/// Nothing of a product is allocated or waited for, whichever way the matrix is resident.
+#[test]
+fn a_captured_product_is_replayed() {
+    let (_turn, decoder) = decoder();
+    let stream = decoder.new_stream().unwrap();
+    let (_, file) = bank::matrices().into_iter().find(|(what, _)| what.contains("ternary")).unwrap();
+    let archive = open(file);
+    for (residency, batch) in [(Residency::Packed, 1), (Residency::Compressed, 1), (Residency::Compressed, 3)] {
+        let matrix = decoder.quantized_matrix(&archive, &Request::whole(0), residency, 1).unwrap();
+        let mut x = decoder.allocate(4 * batch * matrix.columns()).unwrap();
+        x.write(&stream, 0, &1f32.to_le_bytes().repeat(x.len() / 4)).unwrap();
+        let mut y = decoder.allocate(4 * batch * matrix.rows()).unwrap();
+        y.write(&stream, 0, &vec![0; y.len()]).unwrap();
+        let multiply = || {
+            // SAFETY: both are as long as the matrix says and live longer than the graph.
+            unsafe { matrix.multiply(&stream, x.address(), y.address(), batch as u32) }.unwrap();
+        };
+        stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_GLOBAL).unwrap();
+        multiply();
+        let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
+        let graph = stream.end_capture(flags).unwrap().expect("a graph");
+        assert!(y.read(&stream).unwrap().iter().all(|&byte| byte == 0), "a capture runs nothing");
+        graph.launch().unwrap();
+        let replayed = y.read(&stream).unwrap();
+        assert!(replayed.iter().any(|&byte| byte != 0));
+        multiply();
+        assert!(y.read(&stream).unwrap() == replayed);
+        matrix.check(&archive, &stream).unwrap();
     }
 }
 

@@ -7,7 +7,7 @@ Needs torch, numpy, safetensors, this package and, for the rows of a real model,
 BENCHMARKS.md. Every load is a process of its own, and the ways take turns; each figure is the best of the runs, but for memory the worst.
 
 load      the call alone. safetensors maps the file and reads nothing yet.
-in hand   the same, and one byte of every page read: what a program waits for before it has its weights.
+in hand   the same, and every byte read once (the largest is looked for): what a program waits for before it has its weights.
 CPU       seconds of all threads, user and system, until they are in hand: what other programs on the machine change least.
 memory    the most of the process's memory that this added, over the bytes of the tensors; pages of a mapped file count while it is mapped.
 cold      after the file's pages were dropped from the cache (posix_fadvise). Below a virtual machine the host may keep them.
@@ -47,7 +47,7 @@ def memory(field):
 
 
 def load(way, path, device):
-    """One load, in this process: seconds, seconds until every page was read, seconds of the CPU, memory over bytes of the tensors."""
+    """One load, in this process: seconds, seconds until every byte was read, seconds of the CPU, memory over bytes of the tensors."""
     import torch
 
     if way == "safetensors":
@@ -72,7 +72,8 @@ def load(way, path, device):
         torch.cuda.synchronize()
     loaded = time.perf_counter()
     for tensor in tensors.values():
-        tensor.view(-1).view(torch.uint8)[::4096].max()
+        if tensor.nbytes:
+            tensor.reshape(-1).view(torch.uint8).max()
     ended, cpu_ended = time.perf_counter(), time.process_time()
     byte_len = sum(tensor.nbytes for tensor in tensors.values())
     return loaded - start, ended - start, cpu_ended - cpu, (memory("VmHWM") - before) / byte_len
@@ -115,11 +116,17 @@ def table(title, ways, runs, device):
         print(f"| {way}, {size / 1e6:.0f} MB | {seconds} | {max(warm[3], cold[3]):.2f} |", flush=True)
 
 
-def import_seconds(module):
-    """Seconds of the CPU that an import takes, the best of some."""
-    script = f"import time; start = time.process_time(); import {module}; print(time.process_time() - start)"
-    times = [subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout for _ in range(10)]
-    return min(map(float, times))
+def import_time(module):
+    """Milliseconds that pass while a module is imported, and those of the CPU, the best of some."""
+    script = f"""
+import time
+start, cpu = time.perf_counter(), time.process_time()
+import {module}
+print(time.perf_counter() - start, time.process_time() - cpu)
+"""
+    done = [subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout for _ in range(20)]
+    elapsed, cpu = (1000 * min(times) for times in zip(*(map(float, line.split()) for line in done)))
+    return f"{elapsed:.0f} ms, {cpu:.0f} of the CPU"
 
 
 def main():
@@ -157,7 +164,7 @@ def main():
         ways = [("safetensors", model / "model.safetensors"), ("cmz", compressed / "model.cmz")]
         table("all-MiniLM-L6-v2, tensors", ways, arguments.runs, arguments.device)
         table("all-MiniLM-L6-v2, model", [("transformers", model), ("cmz.transformers", compressed)], arguments.runs, arguments.device)
-    print(f"\nimport cmz: {import_seconds('cmz') * 1000:.0f} ms of the CPU; safetensors: {import_seconds('safetensors') * 1000:.0f} ms")
+    print(f"\nimport cmz: {import_time('cmz')}; safetensors: {import_time('safetensors')}")
     if arguments.wheel:
         print(f"wheel: {arguments.wheel.stat().st_size / 1e6:.2f} MB")
     print(f"load of the machine {load_before:.1f} before and {os.getloadavg()[0]:.1f} after")

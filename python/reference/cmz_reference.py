@@ -349,7 +349,7 @@ class CmzFile:
             must(elements < 1 << 63 and elements * bits % 8 == 0 and elements * bits < 1 << 66, "not a whole number of bytes")
             without_repeats(member(view, "params", dict, JsonObject(())))
             parts = without_repeats(member(view, "parts", dict))
-            must(1 <= len(parts) <= 32 and all(text_of(part) in self.tensors for part in parts.values()), "a view of what is not there")
+            must(1 <= len(parts) <= 65536 and all(text_of(part) in self.tensors for part in parts.values()), "a view of what is not there")
 
     def _read_lossy(self, lossy):  # §6.10
         names = iter(self.tensors)

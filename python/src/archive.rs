@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cmz_codec::io::{self, IoMode};
-use cmz_codec::{OpenOptions, Verify};
+use cmz_codec::view::OpenView;
+use cmz_codec::{OpenOptions, TensorPart, Verify};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
 
 use crate::error::{argument, exception};
 use crate::memory::fill;
@@ -22,6 +24,9 @@ pub(crate) struct Archive {
 /// What a file says of a tensor: element type, shape, bytes when decoded and as stored, data blocks,
 /// encoding, offset of its first block.
 type Info = (String, Vec<u64>, u64, u64, usize, String, u64);
+
+/// What a file says of a view: element type, shape, layout, names of the tensors that are its parts.
+type ViewInfo = (String, Vec<u64>, String, Vec<String>);
 
 #[pymethods]
 impl Archive {
@@ -132,21 +137,77 @@ impl Archive {
         ))
     }
 
-    /// Decodes a tensor into memory of its length in bytes, which nobody else uses meanwhile.
-    #[pyo3(signature = (name, memory, threads = 0))]
-    fn read_into(&self, py: Python<'_>, name: &str, memory: &Bound<'_, PyAny>, threads: usize) -> PyResult<()> {
-        let threads = crate::threads(threads);
-        fill(py, memory, |bytes| self.inner.read_into(name, bytes, threads))
+    /// Decodes tensors, each from a byte on, into memory that nobody else uses meanwhile, as much as there is room for; only
+    /// the blocks that hold it are read.
+    #[pyo3(signature = (wanted, threads = 0))]
+    fn read_into(
+        &self,
+        py: Python<'_>,
+        wanted: Vec<(PyBackedStr, u64, Bound<'_, PyAny>)>,
+        threads: usize,
+    ) -> PyResult<()> {
+        let (mut places, mut memories) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
+        for (name, start, memory) in wanted {
+            places.push((self.inner.find(&name).map_err(|e| exception(py, &e))?, start));
+            memories.push(memory);
+        }
+        fill(py, &memories, |memories| {
+            let parts = places.into_iter().zip(memories);
+            let parts = parts.map(|((tensor, start), bytes)| TensorPart { tensor, start, bytes }).collect();
+            self.inner.read_parts(parts, crate::threads(threads))
+        })
     }
 
-    /// Decodes the bytes of a tensor from `start` on into memory that nobody else uses meanwhile; only the blocks that hold them
-    /// are read.
-    fn read_range_into(&self, py: Python<'_>, name: &str, start: u64, memory: &Bound<'_, PyAny>) -> PyResult<()> {
-        let number = self.inner.find(name).map_err(|e| exception(py, &e))?;
-        fill(py, memory, |bytes| {
-            let range = start..start.saturating_add(bytes.len() as u64);
-            bytes.copy_from_slice(&self.inner.read_range(number, range)?);
-            Ok(())
+    /// The views' names, in the order of the manifest.
+    #[getter]
+    fn views(&self) -> Vec<&str> {
+        self.inner.views().iter().map(|view| view.name.as_str()).collect()
+    }
+
+    /// What the file says of a view.
+    fn view_info(&self, py: Python<'_>, name: &str) -> PyResult<ViewInfo> {
+        self.inner.check_view(name).map_err(|e| exception(py, &e))?;
+        let found = self.inner.views().iter().find(|view| view.name == name);
+        // It has just been found.
+        let view = found.ok_or_else(|| argument(py, format!("there is no view {name:?}"), ""))?;
+        let parts = view.parts.values().cloned().collect();
+        Ok((view.dtype.clone(), view.shape.clone(), view.layout.clone(), parts))
+    }
+
+    /// Reads the parts of a view.
+    fn open_view(&self, py: Python<'_>, name: &str) -> PyResult<View> {
+        let inner = py.detach(|| self.inner.open_view(name)).map_err(|e| exception(py, &e))?;
+        Ok(View { inner })
+    }
+}
+
+/// A view with its parts in memory.
+#[pyclass(frozen, module = "cmz._native")]
+pub(crate) struct View {
+    inner: OpenView,
+}
+
+#[pymethods]
+impl View {
+    /// Bytes of all its elements.
+    #[getter]
+    fn byte_len(&self) -> usize {
+        self.inner.byte_len()
+    }
+
+    /// Computes the elements of rows, from and to, into memory of their length in bytes, which nobody else uses meanwhile.
+    #[pyo3(signature = (start, end, memory, threads = 0))]
+    fn read_into(
+        &self,
+        py: Python<'_>,
+        start: u64,
+        end: u64,
+        memory: Bound<'_, PyAny>,
+        threads: usize,
+    ) -> PyResult<()> {
+        fill(py, &[memory], |memories| {
+            let threads = crate::threads(threads);
+            memories.into_iter().try_for_each(|bytes| self.inner.read_rows_into(start..end, bytes, threads))
         })
     }
 }

@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<archive::Archive>()?;
+    module.add_class::<archive::View>()?;
     module.add_class::<gpu::Gpu>()?;
     module.add_class::<gpu::Plan>()?;
     module.add_function(wrap_pyfunction!(convert::files_of, module)?)?;

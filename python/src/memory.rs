@@ -6,27 +6,32 @@ use pyo3::prelude::*;
 
 use crate::error::{argument, exception};
 
-/// Fills the memory of an object with the buffer protocol: contiguous bytes that may be written.
+/// Fills the memories of objects with the buffer protocol: contiguous bytes that may be written, none of them twice.
 ///
-/// The caller sees to it that nobody else uses the memory meanwhile. The package hands over memory that it has just
+/// The caller sees to it that nobody else uses the memories meanwhile. The package hands over memory that it has just
 /// allocated, or that its own caller wants to be overwritten.
 pub(crate) fn fill(
     py: Python<'_>,
-    memory: &Bound<'_, PyAny>,
-    work: impl FnOnce(&mut [u8]) -> cmz_codec::Result<()> + Send,
+    memories: &[Bound<'_, PyAny>],
+    work: impl FnOnce(Vec<&mut [u8]>) -> cmz_codec::Result<()> + Send,
 ) -> PyResult<()> {
-    let buffer = PyBuffer::<u8>::get(memory)?;
-    if buffer.readonly() || !buffer.is_c_contiguous() {
-        return Err(argument(
-            py,
-            "the memory may not be written, or is not contiguous".to_owned(),
-            "pass other memory",
-        ));
+    let buffers = memories.iter().map(PyBuffer::<u8>::get).collect::<PyResult<Vec<_>>>()?;
+    if buffers.iter().any(|buffer| buffer.readonly() || !buffer.is_c_contiguous()) {
+        let why = "the memory may not be written, or is not contiguous".to_owned();
+        return Err(argument(py, why, "pass other memory"));
     }
-    let bytes: &mut [u8] = match buffer.len_bytes() {
+    let mut ranges: Vec<_> = buffers.iter().map(|buffer| (buffer.buf_ptr() as usize, buffer.len_bytes())).collect();
+    ranges.retain(|&(_, len)| len > 0);
+    ranges.sort_unstable();
+    if ranges.windows(2).any(|pair| pair[1].0 - pair[0].0 < pair[0].1) {
+        return Err(argument(py, "two of the memories overlap".to_owned(), "pass each memory once"));
+    }
+    let bytes = buffers.iter().map(|buffer| match buffer.len_bytes() {
         0 => &mut [],
-        // SAFETY: the buffer holds so many bytes, is exported for as long as it lives, and is used by nobody else.
+        // SAFETY: the buffer holds so many bytes, which no other one has; it is exported for as long as it lives, and used
+        // by nobody else.
         len => unsafe { std::slice::from_raw_parts_mut(buffer.buf_ptr().cast(), len) },
-    };
+    });
+    let bytes: Vec<&mut [u8]> = bytes.collect();
     py.detach(|| work(bytes)).map_err(|e| exception(py, &e))
 }

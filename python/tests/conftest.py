@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests/golden"
+TOOLS = ROOT / "python/tools"
 REAL = ROOT / "tests/data/minilm-layer0-bf16.safetensors"
 
 

@@ -63,6 +63,10 @@ def test_safe_open(file, weights):
         -1,
         (slice(2, 9), 3),
         (7, slice(1, 4)),
+        np.int64(650),
+        (np.int64(-3), 2),
+        np.array([3, 650]),
+        np.bool_(True),
         (slice(None), slice(5, 6)),
         (slice(600, 650, 7), slice(None, None, 100)),
         (..., 0),
@@ -127,7 +131,7 @@ def test_every_good_golden_file():
         digest = hashlib.sha256()
         for tensor in archive.names:
             memory = bytearray(archive.info(tensor)[2])
-            archive.read_into(tensor, memory)
+            archive.read_into([(tensor, 0, memory)])
             digest.update(memory)
         assert digest.hexdigest() == expected, name
 
@@ -157,6 +161,16 @@ def test_wrong_requests(file, tmp_path):
         with pytest.raises(cmz.InvalidArgumentError):
             cmz.safe_open(file, **{"framework": "np"} | options)
     assert cmz.safe_open(file, "np", device="auto").keys()
+
+
+def test_what_cannot_be_saved_says_so(tmp_path):
+    ones = np.ones(3)
+    for tensors, metadata in (({3: ones}, None), ({"x": ones}, {"a": 1}), ({"x": ones}, {1: "a"}), ({"x": [1, 2]}, None)):
+        with pytest.raises(cmz.InvalidArgumentError):
+            cmz.numpy.save_file(tensors, tmp_path / "new.cmz", metadata)
+    with pytest.raises(cmz.FailedError) as caught:
+        cmz.safe_open(tmp_path, "np")
+    assert "CheckpointMapping" in caught.value.help and not list(tmp_path.iterdir())
 
 
 def test_types_that_numpy_lacks(tmp_path):

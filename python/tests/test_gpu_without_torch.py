@@ -45,7 +45,7 @@ def test_golden_files(emulator, path):
     archive = _native.Archive(str(path), bases=bases, verify="full")
     for name in archive.names:
         expected = bytearray(archive.info(name)[2])
-        archive.read_into(name, expected)
+        archive.read_into([(name, 0, expected)])
         memory = emulator.allocate(len(expected))
         _gpu.Resident(archive, (name, None), 0, 1, address(memory), 0)
         assert bytes(memory) == bytes(expected), name

@@ -1,11 +1,10 @@
 """The scripts in tools/."""
 
 import sys
-from pathlib import Path
 
-import pytest
+from conftest import TOOLS
 
-sys.path.append(str(Path(__file__).parent.parent / "tools"))
+sys.path.append(str(TOOLS))
 
 import text  # noqa: E402
 
@@ -25,25 +24,3 @@ def test_the_standard_library_has_enough_text():
     found = text.paragraphs()
     assert len(found) > 3000
     assert len(set(found)) == len(found)
-
-
-def test_a_hessian_is_that_of_the_inputs():
-    torch = pytest.importorskip("torch")
-    pytest.importorskip("transformers")
-    from collect_statistics import Hessians
-
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3))
-    hessians = Hessians(model)
-    inputs = []
-    for real in ([4, 2], [3, 3]):
-        x = torch.randn(2, 4, 6)
-        hessians.mask = torch.arange(4) < torch.tensor(real)[:, None]
-        model(x)
-        inputs.append(x[hessians.mask])
-    x = torch.cat(inputs)
-    hidden = torch.relu(model[0](x))
-    tensors = hessians.tensors()
-    assert sorted(tensors) == ["0.weight.hessian", "2.weight.hessian"]
-    for name, seen in (("0", x), ("2", hidden)):
-        torch.testing.assert_close(tensors[f"{name}.weight.hessian"], 2 / len(seen) * seen.T @ seen)

@@ -1,5 +1,7 @@
 //! Weight matrices in single precision.
 
+use std::ops::Range;
+
 use cmz_format::Dtype;
 
 /// A matrix of `rows` × `columns`, row by row: a layer's outputs × its inputs.
@@ -59,6 +61,16 @@ impl Matrix {
     #[must_use]
     pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
         &mut self.data[row * self.columns..][..self.columns]
+    }
+
+    /// Some rows.
+    ///
+    /// # Panics
+    /// If there are no such rows.
+    #[must_use]
+    pub fn part(&self, rows: Range<usize>) -> Self {
+        let data = self.data[rows.start * self.columns..rows.end * self.columns].to_vec();
+        Self { rows: rows.len(), columns: self.columns, data }
     }
 
     /// All elements, row by row.

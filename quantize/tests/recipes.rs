@@ -149,6 +149,20 @@ fn every_recipe_takes_every_shape_and_any_number_of_threads() {
 }
 
 /// Zeros, one value, and the least and greatest numbers.
+/// 3 bits, 6 for 16 weights, 64 for 256; and 16 bits for each outlier with 8 or fewer for its place.
+#[test]
+fn spqr_takes_the_bits_that_it_should() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rows, columns) = (256, 1024);
+    let source = safetensors("w", "BF16", &[rows, columns], &bytes("BF16", &weights(rows, columns, 9)));
+    let bits = |recipe: &str| store(folder.path(), &source, recipe, 2).unwrap().bits;
+    let (dense, with_outliers) = (bits("spqr3:outliers=0"), bits("spqr3:outliers=0.01"));
+    assert!(dense <= 3.63, "{dense} bits without outliers");
+    assert!(with_outliers <= 3.88 && with_outliers > dense, "{with_outliers} bits with 1 % outliers");
+    let each = (with_outliers - dense) / 0.01;
+    assert!(each <= 25.0, "{each} bits an outlier");
+}
+
 #[test]
 fn weights_out_of_the_ordinary() {
     let folder = tempfile::tempdir().unwrap();

@@ -12,6 +12,12 @@ use crate::check::source_of;
 use crate::cmz::{Storage, write};
 use crate::raw_file::fix_checksums;
 
+mod imports;
+mod seeds;
+
+pub use imports::{join, qmoe_arrays, quantized, torch_file, views};
+pub use seeds::seeds;
+
 /// A fuzz target.
 pub type Body = fn(&[u8]);
 
@@ -23,6 +29,10 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("round_trip", round_trip),
     ("encodings", encodings),
     ("safetensors", safetensors),
+    ("torch_file", torch_file),
+    ("quantized", quantized),
+    ("views", views),
+    ("qmoe_arrays", qmoe_arrays),
 ];
 
 /// Decoded bytes that a target reads at most, so that it stays fast.

@@ -2,66 +2,17 @@
 //! of what a fuzzer does for longer.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use cmz_codec::Scratch;
-use cmz_codec::registry::{ENCODINGS, STREAMS};
-use cmz_codec::stream::{Level, Width};
-use cmz_format::Dtype;
-use cmz_tests::fuzz::TARGETS;
-use cmz_tests::golden;
-use cmz_tests::inputs::{Rng, skewed};
+use cmz_tests::fuzz::{TARGETS, seeds};
+use cmz_tests::inputs::Rng;
 
-/// Time for each target.
-const TIME: Duration = Duration::from_secs(3);
-
-/// Inputs to begin with: what each target makes something of.
-fn seeds(target: &str) -> Vec<Vec<u8>> {
-    match target {
-        "open" | "open_fixed" => {
-            golden::files().into_iter().map(|(_, bytes)| bytes).filter(|b| b.len() < 20_000).collect()
-        }
-        "safetensors" => golden::good().iter().map(|case| case.source.clone()).filter(|b| b.len() < 20_000).collect(),
-        "encodings" => encodings(),
-        _ => streams(),
-    }
-}
-
-/// Streams of every codec with the four bytes that say which and of how many symbols.
-fn streams() -> Vec<Vec<u8>> {
-    let mut seeds = Vec::new();
-    for (i, entry) in STREAMS.iter().enumerate() {
-        for bits in 1..=16u8 {
-            let width = Width::new(bits);
-            for len in [0usize, 5, 300] {
-                if !entry.codec.supports(width) {
-                    continue;
-                }
-                let mut symbols = skewed(u64::from(bits), len * width.bytes());
-                symbols.iter_mut().for_each(|symbol| *symbol &= 1);
-                let mut seed = vec![i as u8, bits - 1, len as u8, (len >> 8) as u8];
-                entry.codec.encode(&symbols, width, Level::Fast, &mut Scratch::new(), &mut seed);
-                seeds.push(seed);
-            }
-        }
-    }
-    seeds
-}
-
-/// Parameters and elements of every encoding, with the three bytes that say which it is and
-/// of which elements.
-fn encodings() -> Vec<Vec<u8>> {
-    let mut seeds = Vec::new();
-    for (i, entry) in ENCODINGS.iter().enumerate() {
-        for (variant, encoding) in entry.variants.iter().enumerate() {
-            for dtype in 0..Dtype::ALL.len() {
-                let head = [i as u8, variant as u8, dtype as u8];
-                seeds.push([&head[..], &serde_json::to_vec(&encoding.params()).unwrap()].concat());
-                seeds.push([&head[..], &skewed(dtype as u64, 480)].concat());
-            }
-        }
-    }
-    seeds
+/// Time for each target: three seconds, or `CMZ_FUZZ_SECONDS`.
+fn time() -> Duration {
+    let seconds = std::env::var("CMZ_FUZZ_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(3))
 }
 
 fn mutate(input: &mut Vec<u8>, other: &[u8], rng: &mut Rng) {
@@ -96,11 +47,11 @@ fn mutate(input: &mut Vec<u8>, other: &[u8], rng: &mut Rng) {
 fn smoke(name: &str) {
     let (_, body) = TARGETS.iter().find(|(target, _)| *target == name).expect("a target");
     let seeds = seeds(name);
-    assert!(seeds.len() > 10);
+    assert!(seeds.len() > 5);
     seeds.iter().for_each(|seed| body(seed));
     let mut rng = Rng::new(name.len() as u64);
     let (start, mut runs) = (Instant::now(), 0);
-    while start.elapsed() < TIME {
+    while start.elapsed() < time() {
         let mut input = seeds[rng.below(seeds.len())].clone();
         mutate(&mut input, &seeds[rng.below(seeds.len())], &mut rng);
         body(&input);
@@ -139,4 +90,36 @@ fn encodings_split_and_join() {
 #[test]
 fn safetensors() {
     smoke("safetensors");
+}
+
+#[test]
+fn torch_file() {
+    smoke("torch_file");
+}
+
+#[test]
+fn quantized() {
+    smoke("quantized");
+}
+
+#[test]
+fn views() {
+    smoke("views");
+}
+
+#[test]
+fn qmoe_arrays() {
+    smoke("qmoe_arrays");
+}
+
+#[test]
+#[ignore = "fuzz/smoke.sh runs it before fuzzing"]
+fn write_seeds() {
+    for (target, _) in TARGETS {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target);
+        fs::create_dir_all(&folder).unwrap();
+        for (number, seed) in seeds(target).into_iter().enumerate() {
+            fs::write(folder.join(number.to_string()), seed).unwrap();
+        }
+    }
 }

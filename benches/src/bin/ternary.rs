@@ -3,21 +3,29 @@
 //! `cargo run --release -p cmz-benches --bin ternary`
 #![forbid(unsafe_code)]
 
+use std::io::Write as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cmz_benches::Random;
-use cmz_codec::Scratch;
+use cmz_benches::{Random, begin_safetensors};
 use cmz_codec::array::{StoredArray, StoredComponent};
+use cmz_codec::choose::EncodeOptions;
+use cmz_codec::convert::{CompressOptions, compress};
 use cmz_codec::encoding::{Array, Element, plain::Plain, ternary::BY_ROW};
+use cmz_codec::io::IoMode;
 use cmz_codec::registry::{STREAMS, stream_by_name};
 use cmz_codec::stream::{Level, StreamCodec, Width, dictionary};
+use cmz_codec::{Archive, Scratch};
 use cmz_format::{BlockHeader, BlockKind, Dtype, block_header_len};
+use cmz_quantize::plan::Plan;
 
 /// Symbols of an array: those of a block.
 const SYMBOLS: usize = 512 << 10;
 const WIDTH: Width = Width::new(2);
 /// Weights of a row.
 const ROW: usize = 4096;
+/// Rows of a matrix in a file: 64 MB of BF16.
+const FILE_ROWS: usize = 8192;
 /// Zeros of a thousand.
 const ZEROS: [u64; 12] = [333, 500, 600, 700, 800, 850, 857, 886, 900, 920, 950, 980];
 /// Those at which speeds are taken.
@@ -33,6 +41,7 @@ fn main() {
     print_rates(&codecs, &mut scratch);
     print_speeds(&codecs, &mut scratch);
     print_weights(&codecs, &mut scratch);
+    print_files();
     print_qmoe();
 }
 
@@ -131,6 +140,51 @@ fn print_weights(codecs: &[&'static dyn StreamCodec], scratch: &mut Scratch) {
         assert!(decoded == weights, "{}: other weights", codec.name());
         println!("| {} | {:.2} |", codec.name(), weights.len() as f64 / time.as_secs_f64() / 1e9);
     }
+}
+
+/// Whole files: their size, and reading them by [`Archive::read_into`] with the checksums of what is stored verified, one thread.
+fn print_files() {
+    println!(
+        "\n| file of one matrix of {FILE_ROWS} x {ROW} | bits a weight, everything included | read and decoded, GB/s of BF16 |\n|---|---|---|"
+    );
+    let folder = std::env::temp_dir().join(format!("cmz-ternary-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let (source, target) = (folder.join("source.safetensors"), folder.join("file.cmz"));
+    for (zeros, codec) in [(TIMED, "tunstall"), (TIMED, "rans"), (857, "tunstall"), (857, "rans")] {
+        let mut random = Random::new(zeros);
+        let weight = |i: usize| match symbol(&mut random, zeros) {
+            0 => [0, 0],
+            1 => [(i / ROW) as u8, 0xbc],
+            _ => [(i / ROW) as u8, 0x3c],
+        };
+        let weights: Vec<u8> = (0..FILE_ROWS * ROW).flat_map(weight).collect();
+        let shape = [FILE_ROWS as u64, ROW as u64];
+        let mut file =
+            begin_safetensors(&source, [("w", "BF16", &shape[..], weights.len())].into_iter()).expect("a file");
+        file.write_all(&weights).and_then(|()| file.flush()).expect("a file");
+        let options = CompressOptions {
+            encode: EncodeOptions::default(),
+            threads: 2,
+            io: IoMode::Auto,
+            replace: true,
+            verify: true,
+            bases: Vec::new(),
+            quantizer: Some(Arc::new(Plan::of_recipe(&format!("ternary:codec={codec}"), &[]).expect("a recipe"))),
+        };
+        let len = compress(&source, &target, &options, &()).expect("a conversion").len;
+        let archive = Archive::open(&target).expect("a file");
+        let mut decoded = vec![0; weights.len()];
+        let time = fastest(|| archive.read_into("w", &mut decoded, 1).expect("a tensor"));
+        assert!(decoded == weights, "{codec}: other weights");
+        let (bits, rate) =
+            (8.0 * len as f64 / (FILE_ROWS * ROW) as f64, weights.len() as f64 / time.as_secs_f64() / 1e9);
+        println!(
+            "| {:.1} % zeros, entropy {:.3}, `{codec}` | {bits:.3} | {rate:.2} |",
+            zeros as f64 / 10.0,
+            entropy(zeros)
+        );
+    }
+    std::fs::remove_dir_all(&folder).expect("the folder");
 }
 
 /// What QMoE's own format makes of matrices of its largest model, which it reports as 21.1 times (arXiv 2310.16795, section 5.2).

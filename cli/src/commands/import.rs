@@ -26,6 +26,7 @@ pub(crate) fn run(args: &Import, context: &Context) -> Report {
         ImportKind::Gptq(args) => (Some("gptq"), args),
         ImportKind::Modelopt(args) => (Some("modelopt"), args),
         ImportKind::Mxfp4(args) => (Some("mxfp4"), args),
+        ImportKind::Qmoe(args) => (Some("qmoe"), args),
         ImportKind::Spqr(args) => (Some("spqr"), args),
     };
     quantized(method, args, context).into()
@@ -60,11 +61,17 @@ fn torch(args: &ImportTorch, context: &Context) -> Result<Report> {
     let options = options(&args.writing, context)?;
     let job = Job { source: args.input.clone(), target: args.output.clone() };
     context.progress.file(&job.source, 0, 1);
-    let result = convert::compress_torch(&job.source, &job.target, &options, &context.progress)?;
+    let (result, found) = convert::compress_torch(&job.source, &job.target, &options, &context.progress)?;
+    found.notes.iter().for_each(|note| context.note(note));
     let done = Done { job, result, kept: false };
-    let text = summary(&Plan::default(), std::slice::from_ref(&done), &options);
+    let mut text = summary(&Plan::default(), std::slice::from_ref(&done), &options);
+    if !found.views.is_empty() {
+        text += &format!("{}\n", count(found.views.len() as u64, "view"));
+    }
     let mut report = Report { text, ..Report::default() };
-    report.json.insert("files".to_owned(), vec![file_json(&done, &options)].into());
+    let mut json = file_json(&done, &options);
+    json["views"] = found.views.len().into();
+    report.json.insert("files".to_owned(), vec![json].into());
     Ok(report)
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod completions;
 pub(crate) mod compress;
 pub(crate) mod decompress;
 pub(crate) mod doctor;
+pub(crate) mod export;
 pub(crate) mod extract;
 pub(crate) mod import;
 pub(crate) mod inspect;

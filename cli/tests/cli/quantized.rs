@@ -91,3 +91,51 @@ fn plain_compression_adds_views_and_notes() {
     cmz(dir.path(), &["import", "awq", "model", "-o", "x"]).expect(3).says(&["is of gptq, not awq"]);
     assert!(!dir.path().join("x").exists());
 }
+
+/// Weights of QMoE's arrays, rounded to what they are already, are these arrays again.
+#[test]
+fn ternary_weights_are_exported_as_qmoe_has_them() {
+    use cmz_codec::import::qmoe::Matrix;
+    let dir = folder();
+    let (rows, width) = (40, 64);
+    let of = |row: usize, column: usize| match (row * 31 + column * 17 + row * column) % 11 {
+        0 => -0.5 - row as f32,
+        3 => 0.25 + row as f32,
+        _ => 0.0,
+    };
+    let bf16 = |x: f32| ((x.to_bits() >> 16) as u16).to_le_bytes();
+    let matrix =
+        |seed: usize| (0..rows * width).flat_map(|i| bf16(of(i / width + seed, i % width))).collect::<Vec<u8>>();
+    let experts = [matrix(0), matrix(3)];
+    let header =
+        json!({"wi.weight": {"dtype": "BF16", "shape": [2, rows, width], "data_offsets": [0, 4 * rows * width]}});
+    let header = header.to_string();
+    let file = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &experts.concat()].concat();
+    fs::write(dir.path().join("dense.safetensors"), file).unwrap();
+    cmz(dir.path(), &["compress", "dense.safetensors", "--recipe", "ternary", "-o", "dense.cmz"]).expect(0);
+    let export = ["export", "qmoe", "dense.cmz", "-o", "arrays.safetensors", "--json"];
+    let json = cmz(dir.path(), &export).expect(0).json();
+    assert_eq!((&json["schema"], &json["matrices"]), (&"cmz.export/1".into(), &2.into()));
+    let file = fs::read(dir.path().join("arrays.safetensors")).unwrap();
+    let packed = experts.iter().flat_map(|expert| Matrix::pack(expert, width).unwrap().to_bytes()).collect::<Vec<_>>();
+    assert!(file.ends_with(&packed.concat()), "other arrays");
+    // And these have views, which are what was rounded, and are exported as they are.
+    let model = dir.path().join("model");
+    fs::create_dir(&model).unwrap();
+    fs::rename(dir.path().join("arrays.safetensors"), model.join("model.safetensors")).unwrap();
+    fs::write(model.join("config.json"), json!({"d_model": width, "d_ff": rows}).to_string()).unwrap();
+    let json = cmz(dir.path(), &["import", "auto", "model", "-o", "out", "--json"]).expect(0).json();
+    assert_eq!(json["files"][0]["views"], 2);
+    let extract = ["extract", "out", "wi.1.weight.dequantized", "--format", "raw", "-o", "dense.bin"];
+    cmz(dir.path(), &extract).expect(0);
+    assert!(fs::read(dir.path().join("dense.bin")).unwrap() == experts[1]);
+    cmz(dir.path(), &["export", "qmoe", "out/model.cmz", "-o", "again.safetensors"]).expect(0);
+    assert!(fs::read(dir.path().join("again.safetensors")).unwrap() == file);
+    cmz(dir.path(), &["export", "qmoe", "out/model.cmz", "-o", "again.safetensors"]).expect(5).says(&["exists"]);
+    let text = cmz(dir.path(), &["inspect", "dense.cmz", "--entropy"]).expect(0).out;
+    assert!(text.contains("zeros %"), "{text}");
+    let json = cmz(dir.path(), &["inspect", "dense.cmz", "--entropy", "--json"]).expect(0).json();
+    let zeros = experts.concat().chunks(2).filter(|weight| *weight == [0, 0]).count();
+    let share = json["files"][0]["tensors"][0]["zero_share"].as_f64().unwrap();
+    assert!((share - zeros as f64 / (2 * rows * width) as f64).abs() < 1e-9, "{share}");
+}

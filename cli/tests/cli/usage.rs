@@ -5,8 +5,8 @@ use std::process::Stdio;
 
 use crate::common::{BF16, cmz, command, folder, run, with_cmz, with_model};
 
-const COMMANDS: [&str; 8] =
-    ["compress", "decompress", "inspect", "verify", "extract", "recover", "import", "completions"];
+const COMMANDS: [&str; 9] =
+    ["compress", "decompress", "inspect", "verify", "extract", "recover", "import", "export", "completions"];
 
 #[test]
 fn every_help_has_an_example_and_the_common_options() {

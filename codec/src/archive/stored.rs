@@ -95,6 +95,26 @@ impl Archive {
         components.map_err(|e| self.in_block(e, tensor, ordinal))
     }
 
+    /// Decodes the components of a block that [`Self::read_stored`] has read, as far as they are encoded arrays and not streams, which
+    /// are left empty: the numbers that go with symbols.
+    ///
+    /// # Errors
+    /// As [`Self::read_into`].
+    ///
+    /// # Panics
+    /// If there is no such tensor.
+    pub fn encoded_components(
+        &self,
+        tensor: usize,
+        ordinal: usize,
+        header: &BlockHeader,
+        payload: &[u8],
+        scratch: &mut Scratch,
+    ) -> Result<Vec<Vec<u8>>> {
+        let components = self.stored(tensor)?.encoded_components_of_block(header, payload, scratch);
+        components.map_err(|e| self.in_block(e, tensor, ordinal))
+    }
+
     /// Reads a data block as it is stored, and checks that.
     pub(crate) fn read_payload(
         &self,

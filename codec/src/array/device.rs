@@ -35,7 +35,7 @@ impl StoredArray {
             };
             // A base is decoded where its elements are changed.
             let joined = match node {
-                DeviceNode::Join(_) => number == 0,
+                DeviceNode::Join(_) | DeviceNode::Ternary(_) => number == 0 && !codecs.is_empty(),
                 DeviceNode::Sparse(sparse) => number == 0 && sparse.mode != DeviceMode::Fill,
                 _ => false,
             };

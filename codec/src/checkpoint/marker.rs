@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::shards::{check_basename, read_json};
 use super::{CMZ, SAFETENSORS};
 use crate::Archive;
-use crate::convert::hex;
+use crate::convert::{SourceKind, hex};
 
 /// What the name of such an index ends with.
 pub(super) const CMZ_INDEX: &str = ".cmz.index.json";
@@ -61,7 +61,8 @@ impl CmzIndex {
         }
         for shard in &index.shards {
             check_basename(&shard.file, CMZ).map_err(|e| e.in_file(path))?;
-            check_basename(&shard.source, SAFETENSORS).map_err(|e| e.in_file(path))?;
+            let torch = |e| check_basename(&shard.source, SourceKind::Torch.extension()).map_err(|_| e);
+            check_basename(&shard.source, SAFETENSORS).or_else(torch).map_err(|e: Error| e.in_file(path))?;
         }
         index.path = path.to_owned();
         Ok(index)

@@ -42,7 +42,8 @@ pub fn compress(plan: &Plan, options: &CompressOptions, progress: &dyn Progress)
         done.push(match kept {
             Some(result) => Done { job: job.clone(), result, kept: true },
             None => {
-                let result = convert::compress_with_views(&job.source, &job.target, views, options, progress)?;
+                let result =
+                    convert::compress_with_views(plan.kind, &job.source, &job.target, views, options, progress)?;
                 Done { job: job.clone(), result, kept: false }
             }
         });

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::{Job, SAFETENSORS, has_extension};
+use crate::convert::SourceKind;
 use crate::io::{PlainFile, ReadAt};
-use crate::safetensors::Header;
 
 /// What the name of such an index ends with.
 pub(super) const SHARD_INDEX: &str = ".safetensors.index.json";
@@ -78,6 +78,7 @@ impl Shards {
 /// should. Returns the names of the tensors in each file.
 pub(super) fn check(
     folder: &Path,
+    kind: SourceKind,
     jobs: &[Job],
     indexes: &[Shards],
     notes: &mut Vec<String>,
@@ -85,7 +86,7 @@ pub(super) fn check(
     let mut tensors = HashMap::new();
     for job in jobs {
         let file = PlainFile::open(&job.source)?;
-        let header = Header::read(&file).map_err(|e| e.in_file(&job.source))?;
+        let header = kind.header(&file).map_err(|e| e.in_file(&job.source))?;
         let name = job.source.file_name().unwrap_or_default().to_string_lossy().into_owned();
         tensors.insert(name, header.tensors.into_iter().map(|tensor| tensor.name).collect::<Vec<_>>());
     }

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use cmz_format::{Code, Error, Escaped, Result};
 
-use super::{Plan, parent, plan_compress};
+use super::listing::list;
+use super::{Plan, SAFETENSORS, has_extension, parent, plan_weights};
+use crate::convert::SourceKind;
 use crate::import::quantized::{Found, Quantization};
 use crate::io::PlainFile;
-use crate::safetensors::Header;
 
 /// Plans to compress a quantized checkpoint, as [`plan_compress`] does, and demands that there are views: by the program `method`, if one
 /// is named.
@@ -18,7 +19,7 @@ pub fn plan_quantized(method: Option<&str>, source: &Path, target: Option<&Path>
     let folder = folder_of(source);
     let in_folder = |e: Error| e.in_file(&folder);
     let bad = |why: String| in_folder(Error::new(Code::BadSource, why)).with_help("`cmz compress` stores it as it is");
-    let plan = plan_compress(source, target, true)?;
+    let plan = plan_weights(kind_of(source)?, source, target, true)?;
     let Some(found) = Quantization::of_folder(&folder)? else {
         return Err(bad("no configuration says that this checkpoint is quantized".to_owned()));
     };
@@ -32,6 +33,19 @@ pub fn plan_quantized(method: Option<&str>, source: &Path, target: Option<&Path>
         return Err(bad(format!("no weights that are understood: {why}")));
     }
     Ok(plan)
+}
+
+/// What a quantized checkpoint's files are: those of `torch.save` where there are no others.
+fn kind_of(source: &Path) -> Result<SourceKind> {
+    let is_torch = |file: &Path| has_extension(file, SourceKind::Torch.extension());
+    let torch = match source.is_dir() {
+        true => {
+            let files = list(source)?.files;
+            files.iter().any(|file| is_torch(file)) && !files.iter().any(|file| has_extension(file, SAFETENSORS))
+        }
+        false => is_torch(source),
+    };
+    Ok(if torch { SourceKind::Torch } else { SourceKind::Safetensors })
 }
 
 fn folder_of(source: &Path) -> PathBuf {
@@ -48,7 +62,7 @@ pub(super) fn find(plan: &mut Plan, source: &Path) {
     for job in &plan.jobs {
         let find = || {
             let file = PlainFile::open(&job.source)?;
-            Ok(quantization.views(&Header::read(&file)?, &file))
+            Ok(quantization.views(&plan.kind.header(&file)?, &file))
         };
         // The conversion says what is wrong with the file.
         let Found { views, notes } = find().unwrap_or_else(|_: Error| Found::default());

@@ -13,8 +13,8 @@ use cmz_format::{
 
 use super::compress::{CompressOptions, Layout};
 use super::plan::{Job, Work, block_jobs, jobs};
+use super::rounding::Taken;
 use super::{CHUNK, Progress, Target, advance, parse_items};
-use crate::array::Parts;
 use crate::io::{PlainFile, ReadAt};
 use crate::tensor::StoredTensor;
 use crate::{Scratch, lock, pipeline};
@@ -33,14 +33,14 @@ pub(super) struct Conversion<'a> {
 
 impl Conversion<'_> {
     /// Opens a writer on the unfinished file, behind what an interrupted conversion left there
-    /// as far as that is whole and the source is still the same. Rounded blocks that are there go
-    /// to `rounded`.
+    /// as far as that is whole and the source is still the same. What rounded blocks that are there decode to goes to `rounded`; where
+    /// they lie is returned.
     pub(super) fn open_writer(
         &self,
         target: &mut Target,
         header: &CmzHeader,
         rounded: &SyncSender<Vec<u8>>,
-    ) -> Result<FileWriter> {
+    ) -> Result<(FileWriter, Vec<Taken>)> {
         let partial = PlainFile::open(target.partial())?;
         let file =
             target.file().try_clone().map_err(|e| Error::io("cannot open the file", e).in_file(target.partial()))?;
@@ -48,19 +48,19 @@ impl Conversion<'_> {
         let plan = self.layout.plan.clone();
         if !is_resumable(&partial, header, self.options.replace).map_err(|e| e.in_file(target.partial()))? {
             target.truncate(0)?;
-            return Writer::new(sink, header, plan);
+            return Ok((Writer::new(sink, header, plan)?, Vec::new()));
         }
         let mut writer = Writer::resume(sink, header, plan)?;
         let mut jobs = block_jobs(&self.layout.plan);
-        let mut replay = Replay { conversion: self, job: None, scratch: Scratch::new(), decoded: Vec::new() };
+        let mut replay = Replay { conversion: self, job: None, scratch: Scratch::new(), taken: Vec::new() };
         let replayed = parse_items(&partial, Limits::default(), |item| {
             let good = match item {
                 Item::Block { header, .. } => {
                     replay.job = jobs.next();
                     replay.is_unchanged(header)?
                 }
-                Item::Payload { header, bytes, .. } if header.kind == BlockKind::Data => {
-                    replay.take_over(header, bytes, &mut writer, rounded)?
+                Item::Payload { block_offset, header, bytes } if header.kind == BlockKind::Data => {
+                    replay.take_over(*block_offset, header, bytes, rounded)?
                 }
                 _ => true,
             };
@@ -70,27 +70,26 @@ impl Conversion<'_> {
         drop(replayed);
         let len = writer.end_replay();
         target.truncate(len)?;
-        Ok(writer)
+        Ok((writer, replay.taken))
     }
 
-    /// Encodes all blocks that are still to be written and writes them in order. Rounded ones go to
-    /// `rounded`, too.
+    /// Encodes all blocks that are still to be written and writes them in order. What rounded ones decode to goes to
+    /// `rounded`, too; those that were `taken` over are measured first.
     pub(super) fn write_blocks(
         &self,
         writer: &mut FileWriter,
         partial: &Path,
+        taken: Vec<Taken>,
         rounded: &SyncSender<Vec<u8>>,
     ) -> Result<()> {
         let written = writer.blocks_written();
+        let mut deviations = self.measure_taken(taken, writer, partial)?;
         let mut jobs = jobs(&self.layout.plan).filter(|job| job.is_due(written)).peekable();
         let is_lossy = |job: &Job| job.work != Work::Literal && self.layout.lossy[job.tensor].is_some();
         while let Some(next) = jobs.peek() {
             if is_lossy(next) {
-                let tensor = next.tensor;
-                let due: Vec<Job> =
-                    std::iter::from_fn(|| jobs.next_if(|j| is_lossy(j) && j.tensor == tensor)).collect();
-                self.write_lossy(&due, writer, partial, rounded)
-                    .map_err(|e| e.in_tensor(&self.layout.header.tensors[tensor].name))?;
+                let run = std::iter::from_fn(|| self.next_unit(&mut jobs));
+                self.write_lossy(run, &mut deviations, writer, partial, rounded)?;
             } else {
                 self.write_exact(std::iter::from_fn(|| jobs.next_if(|job| !is_lossy(job))), writer, partial)?;
             }
@@ -124,54 +123,6 @@ impl Conversion<'_> {
                 Ok(())
             },
         )
-    }
-
-    /// Rounds a tensor and writes those of its blocks that are `due`. It is always rounded as a
-    /// whole, so that the error of all of it is known.
-    fn write_lossy(
-        &self,
-        due: &[Job],
-        writer: &mut FileWriter,
-        partial: &Path,
-        rounded: &SyncSender<Vec<u8>>,
-    ) -> Result<()> {
-        let tensor = due[0].tensor;
-        let Some(lossy) = &self.layout.lossy[tensor] else { return Ok(()) };
-        let entry = &self.layout.header.tensors[tensor];
-        if due[0].work == Work::Descriptor {
-            writer.descriptor().map_err(|e| e.in_file(partial))?;
-        }
-        let data: Vec<&Job> = due.iter().filter(|job| job.work == Work::Encode).collect();
-        let mut original = vec![0; entry.byte_len() as usize];
-        self.source.read_at(entry.range.start, &mut original)?;
-        let blocks = lossy.quantizer.quantize(&original, self.options.threads)?;
-        let pieces = original.chunks(lossy.tensor(entry).block_len().max(1) as usize);
-        if pieces.len() != blocks.len() {
-            let why = format!("a quantizer made {} blocks of {}", blocks.len(), pieces.len());
-            return Err(Error::new(Code::InvalidArgument, why));
-        }
-        let skipped = blocks.len() - data.len();
-        let mut decoded = Vec::with_capacity(original.len());
-        pipeline::ordered(
-            self.options.threads,
-            blocks.into_iter().zip(pieces).enumerate(),
-            |(ordinal, (parts, piece)): (usize, (Parts, &[u8])), scratch| {
-                let level = self.options.encode.level;
-                Ok((ordinal, self.stored[tensor].encode_parts(piece.len(), parts, level, scratch)?))
-            },
-            |(ordinal, (block, bytes))| {
-                decoded.extend_from_slice(&bytes);
-                if ordinal < skipped {
-                    return Ok(());
-                }
-                writer.data(&block).map_err(|e| e.in_file(partial))?;
-                let len = bytes.len() as u64;
-                send(rounded, bytes);
-                advance(self.progress, len)
-            },
-        )?;
-        writer.lossy(lossy.record(&entry.name, &original, &decoded)?);
-        Ok(())
     }
 
     fn work(&self, job: &Job, scratch: &mut Scratch) -> Result<Done> {
@@ -259,8 +210,8 @@ struct Replay<'a> {
     /// What the plan says of the block at hand.
     job: Option<Job>,
     scratch: Scratch,
-    /// What the blocks of a rounded tensor decode to, so far.
-    decoded: Vec<u8>,
+    /// The blocks of rounded tensors, so far.
+    taken: Vec<Taken>,
 }
 
 impl Replay<'_> {
@@ -277,42 +228,29 @@ impl Replay<'_> {
         }
     }
 
-    /// Decodes a block of a rounded tensor; after the last one, records how far the tensor is from
-    /// what it was. False if the block is damaged.
+    /// Decodes a block of a rounded tensor. False if the block is damaged.
     fn take_over(
         &mut self,
+        block_offset: u64,
         header: &BlockHeader,
         payload: &[u8],
-        writer: &mut FileWriter,
         rounded: &SyncSender<Vec<u8>>,
     ) -> Result<bool> {
-        let Conversion { source, layout, stored, .. } = self.conversion;
         let Some(Job { tensor, range, start, .. }) = self.job.clone() else { return Ok(false) };
-        let Some(lossy) = &layout.lossy[tensor] else { return Ok(true) };
-        let mut bytes = vec![0; (range.end - range.start) as usize];
-        let reference = |_: &mut Scratch, _: &mut [u8]| Ok(());
-        let decoded = stored[tensor].decode_block(header, payload, &mut self.scratch, &mut bytes, reference);
-        if decoded.and_then(|()| header.check_decoded(&bytes)).is_err() {
-            return Ok(false);
+        if self.conversion.layout.lossy[tensor].is_none() {
+            return Ok(true);
         }
-        if start == 0 {
-            self.decoded.clear();
-        }
-        self.decoded.extend_from_slice(&bytes);
+        let block = Taken { tensor, start, len: range.end - range.start, offset: block_offset, header: header.clone() };
+        let Ok(bytes) = self.conversion.decode(&block, payload, &mut self.scratch) else { return Ok(false) };
         send(rounded, bytes);
-        let entry = &layout.header.tensors[tensor];
-        if range.end == entry.range.end {
-            let mut original = vec![0; entry.byte_len() as usize];
-            source.read_at(entry.range.start, &mut original)?;
-            writer.lossy(lossy.record(&entry.name, &original, &self.decoded)?);
-        }
+        self.taken.push(block);
         Ok(true)
     }
 }
 
 /// Sends what was rounded to be hashed. Nobody listens only where hashing has failed, which will be
 /// reported.
-fn send(rounded: &SyncSender<Vec<u8>>, bytes: Vec<u8>) {
+pub(super) fn send(rounded: &SyncSender<Vec<u8>>, bytes: Vec<u8>) {
     let _ = rounded.send(bytes);
 }
 

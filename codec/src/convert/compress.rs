@@ -11,10 +11,13 @@ use cmz_format::{Code, Error, Header as CmzHeader, Lossy, Plan, PlannedSegment, 
 use sha2::{Digest, Sha256};
 
 use super::blocks::Conversion;
-use super::{CHUNK, GENERATOR, LossyTensor, Phase, Progress, Quantize, Silent, Target, advance, hex, with_sha256};
+use super::{
+    CHUNK, GENERATOR, LossyTensor, Phase, Progress, Quantize, Silent, SourceKind, Target, advance, hex, with_sha256,
+};
 use crate::archive::ContentBlock;
 use crate::choose::{Choice, Counterpart, EncodeOptions, MIN_REFERENCE, choose};
 use crate::encoding::reference::{Operation, Reference};
+use crate::import::quantized::{self, Found};
 use crate::import::torch;
 use crate::io::{self, IoMode, ReadAt};
 use crate::safetensors::{Entry, Header};
@@ -75,14 +78,15 @@ pub fn compress(
     options: &CompressOptions,
     progress: &dyn Progress,
 ) -> Result<Compressed> {
-    compress_with_views(source_path, target_path, &[], options, progress)
+    compress_with_views(SourceKind::Safetensors, source_path, target_path, &[], options, progress)
 }
 
-/// As [`compress`], for a file of which is known what weights its tensors stand for.
+/// As [`compress`], for a file of any kind of which is known what weights its tensors stand for.
 ///
 /// # Errors
-/// As [`compress`], or [`Code::InvalidArgument`] for views that the file's tensors do not allow.
+/// As [`compress`] and [`SourceKind::header`], or [`Code::InvalidArgument`] for views that the file's tensors do not allow.
 pub fn compress_with_views(
+    kind: SourceKind,
     source_path: &Path,
     target_path: &Path,
     views: &[View],
@@ -90,24 +94,28 @@ pub fn compress_with_views(
     progress: &dyn Progress,
 ) -> Result<Compressed> {
     let source = io::open(source_path, options.io.for_one_pass())?;
-    compress_named(&*source, |e| e.in_file(source_path), target_path, views, options, progress)
+    let in_source = |e: Error| e.in_file(source_path);
+    compress_contents(&*source, kind, views, in_source, target_path, options, progress)
 }
 
-/// Compresses a file of `torch.save`, whose tensors [`torch::read_header`] finds, as [`compress`] does a safetensors file.
+/// Compresses a file of `torch.save`, whose tensors [`torch::read`] finds, as [`compress`] does a safetensors file, and says what weights they
+/// stand for where [`quantized::of_torch`] knows.
 ///
 /// # Errors
-/// As [`compress`] and [`torch::read_header`].
+/// As [`compress`] and [`torch::read`].
 pub fn compress_torch(
     source_path: &Path,
     target_path: &Path,
     options: &CompressOptions,
     progress: &dyn Progress,
-) -> Result<Compressed> {
+) -> Result<(Compressed, Found)> {
     let source = io::open(source_path, options.io.for_one_pass())?;
     let in_source = |e: Error| e.in_file(source_path);
-    let header = torch::read_header(&*source).map_err(in_source)?;
-    let contents = Contents { kind: "torch", header, views: &[] };
-    compress_contents(&*source, contents, in_source, target_path, options, progress)
+    let torch::Contents { header, attributes } = torch::read(&*source).map_err(in_source)?;
+    let found = quantized::of_torch(&header, attributes, &*source);
+    let compressed =
+        compress_contents(&*source, SourceKind::Torch, &found.views, in_source, target_path, options, progress)?;
+    Ok((compressed, found))
 }
 
 /// Compresses a safetensors file that need not lie on a disk: `source` is read several times,
@@ -121,39 +129,20 @@ pub fn compress_source(
     options: &CompressOptions,
     progress: &dyn Progress,
 ) -> Result<Compressed> {
-    compress_named(source, |e| e, target_path, &[], options, progress)
+    compress_contents(source, SourceKind::Safetensors, &[], |e| e, target_path, options, progress)
 }
 
 /// `in_source` adds the source's name to an error.
-fn compress_named(
-    source: &dyn ReadAt,
-    in_source: impl Fn(Error) -> Error + Copy,
-    target_path: &Path,
-    views: &[View],
-    options: &CompressOptions,
-    progress: &dyn Progress,
-) -> Result<Compressed> {
-    let header = Header::read(source).map_err(in_source)?;
-    let contents = Contents { kind: "safetensors", header, views };
-    compress_contents(source, contents, in_source, target_path, options, progress)
-}
-
-/// What is known of a source.
-struct Contents<'a> {
-    kind: &'a str,
-    /// Where its tensors are.
-    header: Header,
-    views: &'a [View],
-}
-
 fn compress_contents(
     source: &dyn ReadAt,
-    Contents { kind, header, views }: Contents<'_>,
+    kind: SourceKind,
+    views: &[View],
     in_source: impl Fn(Error) -> Error + Copy,
     target_path: &Path,
     options: &CompressOptions,
     progress: &dyn Progress,
 ) -> Result<Compressed> {
+    let header = kind.header(source).map_err(in_source)?;
     let layout = Layout::of(source, header, target_path, options, progress).map_err(in_source)?;
     let cmz_header = layout.cmz_header(source, options)?;
     let mut target = Target::open(target_path, options.replace)?;
@@ -162,16 +151,16 @@ fn compress_contents(
     let (mut writer, resumed_blocks, sha256) = thread::scope(|scope| {
         let (rounded, to_hash) = mpsc::sync_channel(ROUNDED_AHEAD);
         let digest = scope.spawn(|| sha256_of_result(source, &layout, to_hash, &Silent(progress)));
-        let mut writer = conversion.open_writer(&mut target, &cmz_header, &rounded)?;
+        let (mut writer, taken) = conversion.open_writer(&mut target, &cmz_header, &rounded)?;
         let (resumed_blocks, _) = writer.blocks_written();
-        conversion.write_blocks(&mut writer, target.partial(), &rounded)?;
+        conversion.write_blocks(&mut writer, target.partial(), taken, &rounded)?;
         drop(rounded);
         let sha256 = digest.join().map_err(|_| Error::new(Code::Io, "the hashing thread failed"))??;
         Ok((writer, resumed_blocks, sha256))
     })
     .map_err(in_source)?;
     let lossy = writer.lossy_tensors().to_vec();
-    let manifest_source = Source { kind: kind.to_owned(), len: source.byte_len(), sha256: sha256.clone() };
+    let manifest_source = Source { kind: kind.name().to_owned(), len: source.byte_len(), sha256: sha256.clone() };
     let Layout { header, .. } = &layout;
     let metadata = header.metadata.clone();
     writer.set_views(views.to_vec());

@@ -6,7 +6,9 @@ use std::thread;
 use cmz_format::{Code, Error, Item, Limits, Parser, Result, Step};
 use sha2::{Digest, Sha256};
 
+use crate::import::torch;
 use crate::io::ReadAt;
+use crate::safetensors::Header;
 
 mod blocks;
 mod compress;
@@ -15,6 +17,7 @@ mod estimate;
 mod lossy;
 mod plan;
 mod recover;
+mod rounding;
 mod scan;
 mod target;
 mod verify;
@@ -23,10 +26,49 @@ pub(crate) use compress::is_made_from;
 pub use compress::{CompressOptions, Compressed, compress, compress_source, compress_torch, compress_with_views};
 pub use decompress::{DecompressOptions, Decompressed, decompress};
 pub use estimate::{TensorEstimate, estimate};
-pub use lossy::{LossyError, LossyTensor, Quantize, QuantizeTensor};
+pub use lossy::{Deviation, LossyError, LossyTensor, Quantize, QuantizeTensor, SquaredError};
 pub use recover::{Lost, Recovered, recover};
 pub use target::{Target, partial_path};
 pub use verify::{Verified, VerifyDepth, VerifyOptions, verify};
+
+/// Forms of files that hold tensors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SourceKind {
+    /// safetensors.
+    #[default]
+    Safetensors,
+    /// What `torch.save` writes, read by [`torch`].
+    Torch,
+}
+
+impl SourceKind {
+    /// Its name in manifests.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Safetensors => "safetensors",
+            Self::Torch => "torch",
+        }
+    }
+
+    /// The extension of its files' names.
+    pub(crate) fn extension(self) -> &'static str {
+        match self {
+            Self::Safetensors => "safetensors",
+            Self::Torch => "pt",
+        }
+    }
+
+    /// What tensors a file holds, and where.
+    ///
+    /// # Errors
+    /// As [`Header::read`] and [`torch::read`].
+    pub fn header(self, file: &dyn ReadAt) -> Result<Header> {
+        match self {
+            Self::Safetensors => Header::read(file),
+            Self::Torch => torch::read(file).map(|contents| contents.header),
+        }
+    }
+}
 
 /// A stage of a conversion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

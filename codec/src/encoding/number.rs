@@ -47,7 +47,7 @@ pub(super) const VALUES: [(&str, Float); 5] = [
 pub(super) const ARITHMETICS: [(&str, Arithmetic); 2] = [("F32", Arithmetic::F32), ("F16", Arithmetic::F16)];
 
 /// Numbers of one type in memory.
-pub(super) trait Number {
+pub(crate) trait Number {
     /// The bytes of a number.
     type Bytes: Copy;
 
@@ -64,12 +64,12 @@ pub(super) trait Number {
     fn from_f32(x: f32) -> Self::Bytes;
 }
 
-pub(super) struct F16;
-pub(super) struct Bf16;
-pub(super) struct F32;
-pub(super) struct E4m3;
-pub(super) struct E5m2;
-pub(super) struct E8m0;
+pub(crate) struct F16;
+pub(crate) struct Bf16;
+pub(crate) struct F32;
+pub(crate) struct E4m3;
+pub(crate) struct E5m2;
+pub(crate) struct E8m0;
 /// Symbols of up to eight bits.
 pub(super) struct Byte;
 
@@ -236,7 +236,7 @@ fn with_step(x: f32, mantissa: u32, least: u32, over: f32) -> (f32, f32) {
 
 /// Rounds to what half precision has.
 #[inline(always)]
-pub(super) fn round_to_half(x: f32) -> f32 {
+pub(crate) fn round_to_half(x: f32) -> f32 {
     let (magnitude, step) = with_step(x, 10, 113, 65_536.0);
     let rounded = magnitude + step - step;
     let finite = if rounded >= 65_536.0 { f32::INFINITY } else { rounded };
@@ -274,7 +274,7 @@ macro_rules! with_number {
         }
     };
 }
-pub(super) use with_number;
+pub(crate) use with_number;
 
 impl Float {
     /// The same for a device.
@@ -289,8 +289,11 @@ impl Float {
         }
     }
 
+    /// Every type.
+    pub(crate) const ALL: [Self; 6] = [Self::F16, Self::BF16, Self::F32, Self::E4M3, Self::E5M2, Self::E8M0];
+
     /// The type of elements of `F16`, `BF16` or `F32`.
-    pub(super) const fn of(element: Element) -> Option<Self> {
+    pub(crate) const fn of(element: Element) -> Option<Self> {
         match element {
             Element::Dtype(Dtype::F16) => Some(Self::F16),
             Element::Dtype(Dtype::BF16) => Some(Self::BF16),
@@ -322,7 +325,7 @@ impl Float {
     }
 
     /// Bytes of a number.
-    pub(super) const fn len(self) -> usize {
+    pub(crate) const fn len(self) -> usize {
         match self {
             Self::F16 | Self::BF16 => 2,
             Self::F32 => 4,
@@ -331,7 +334,7 @@ impl Float {
     }
 
     /// Number `i` of an array.
-    pub(super) fn get(self, array: &[u8], i: usize) -> f32 {
+    pub(crate) fn get(self, array: &[u8], i: usize) -> f32 {
         with_number!(self, T => T::to_f32(T::of(array)[i]))
     }
 

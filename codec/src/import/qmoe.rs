@@ -25,11 +25,12 @@ pub struct Matrix {
     extremes: Vec<[u16; 2]>,
 }
 
-/// Symbols of a codeword, at most.
-const MOST_SYMBOLS: usize = 28;
-
 fn bad(why: impl Into<String>) -> Error {
     Error::new(Code::BadSource, why)
+}
+
+fn wrong_row(row: usize, codewords: usize, width: usize) -> Error {
+    bad(format!("the {codewords} codewords of row {row} are not those of {width} weights"))
 }
 
 fn little_endian<const N: usize>(name: &str, bytes: &[u8]) -> Result<Vec<[u8; N]>> {
@@ -75,6 +76,23 @@ impl Matrix {
     #[must_use]
     pub fn rows(&self) -> usize {
         self.extremes.len()
+    }
+
+    /// The codewords of a row, and the bits of what its symbols stand for.
+    pub(crate) fn row(&self, row: usize) -> (&[u16], [u16; 3]) {
+        let [least, greatest] = self.extremes[row];
+        (&self.codewords[self.offsets[row]..self.offsets[row + 1]], [0, least, greatest])
+    }
+
+    /// Checks that all rows have `width` weights.
+    ///
+    /// # Errors
+    /// [`Code::BadSource`] if one has not.
+    pub fn check(&self, width: usize) -> Result<()> {
+        (0..self.rows()).try_for_each(|row| {
+            let (codewords, _) = self.row(row);
+            dictionary::check_row(codewords, width).map_err(|_| wrong_row(row, codewords.len(), width))
+        })
     }
 
     /// Packs little-endian BF16 weights in rows of `width` as QMoE does: what equals a row's greatest weight is symbol 2, otherwise what
@@ -141,17 +159,12 @@ impl Matrix {
 
     /// Hands out the symbols of each row, and what 1 and 2 stand for.
     fn for_each_row(&self, width: usize, mut visit: impl FnMut(&[u8], [u16; 2])) -> Result<()> {
-        let mut symbols = Vec::new();
-        for (r, (range, &extremes)) in self.offsets.windows(2).zip(&self.extremes).enumerate() {
-            let codewords = &self.codewords[range[0]..range[1]];
-            let wrong =
-                || bad(format!("the {} codewords of row {r} are not those of {width} weights", codewords.len()));
-            if width > MOST_SYMBOLS * codewords.len() {
-                return Err(wrong());
-            }
-            symbols.resize(width, 0);
-            dictionary::decode_row(codewords, &mut symbols).map_err(|_| wrong())?;
-            visit(&symbols, extremes);
+        self.check(width)?;
+        let mut symbols = vec![0; if self.rows() > 0 { width } else { 0 }];
+        for row in 0..self.rows() {
+            let (codewords, [_, least, greatest]) = self.row(row);
+            dictionary::decode_row(codewords, &mut symbols).map_err(|_| wrong_row(row, codewords.len(), width))?;
+            visit(&symbols, [least, greatest]);
         }
         Ok(())
     }

@@ -50,7 +50,7 @@ impl Histogram {
     }
 
     /// How often each of the `2^width` symbols occurs.
-    pub(super) fn counts(&self) -> &[u32] {
+    pub(crate) fn counts(&self) -> &[u32] {
         &self.counts
     }
 

@@ -5,6 +5,7 @@
 
 use super::bitpack::{self, Bitpack};
 use super::{Histogram, StreamCodec, StreamError, Width};
+use crate::device::{self, DeviceForm};
 
 /// Width of ternary symbols.
 pub(super) const WIDTH: Width = Width::new(2);
@@ -68,6 +69,22 @@ pub(super) fn unpack_naive(code: &[u8], symbols: &mut [u8]) -> Result<(), Stream
     Bitpack.decode_naive(code, WIDTH, symbols)
 }
 
+/// How a device reads a stream of `symbols` symbols: where they are packed, or else by the tiles that `coded` makes of
+/// the code and its parameters.
+pub(super) fn device_form(
+    stream: &[u8],
+    symbols: usize,
+    coded: impl FnOnce([u8; 2], &[u8]) -> Result<device::Tiles, StreamError>,
+) -> Result<Option<DeviceForm>, StreamError> {
+    Ok(Some(match Form::of(stream)? {
+        Form::Packed(code) => {
+            bitpack::Decoder::new(code, WIDTH, symbols)?;
+            DeviceForm::Indexed { begin: PREFIX as u32, stride: WIDTH.bits() }
+        }
+        Form::Coded(params, code) => DeviceForm::Tiled(coded(params, code)?),
+    }))
+}
+
 /// A code in tiles: `end[0..=T]`, in words of 32 bits, and the tiles.
 #[derive(Clone, Copy)]
 pub(super) struct Tiles<'a> {
@@ -90,6 +107,12 @@ impl<'a> Tiles<'a> {
     /// The bytes of tile `t`.
     pub(super) fn tile(&self, t: usize) -> Result<&'a [u8], StreamError> {
         self.payload.get(self.end(t)..self.end(t + 1)).ok_or(StreamError::Length)
+    }
+
+    /// What a device is told of them, besides the code's table.
+    pub(super) fn on_device(&self, table: Vec<u32>) -> device::Tiles {
+        let payload_words = (self.payload.len() / 4) as u32;
+        device::Tiles { log: TILE.ilog2() as u8, ends_at: PREFIX as u32, payload_words, table }
     }
 
     fn end(&self, t: usize) -> usize {

@@ -461,3 +461,87 @@ pub(crate) fn spqr(rng: &mut Rng, (m, n): (usize, usize), tiled: bool, permuted:
     }
     made(parts, F16, &[m, n], values)
 }
+
+/// QMoE: rows in codewords of single pairs, whose numbers the page of the dictionary tells.
+pub(crate) fn qmoe(rng: &mut Rng, (m, n): (usize, usize)) -> Made {
+    const PAIRS: [u16; 9] = [0, 12, 13, 14, 326, 327, 15, 328, 329];
+    let (mut codewords, mut offsets, mut extremes, mut values) = (Vec::new(), vec![0u32], Vec::new(), Vec::new());
+    for row in 0..m {
+        let of = [0.0, if row % 3 == 1 { 0.0 } else { -0.25 - row as f64 }, 0.5 + row as f64].map(|x| BF16.bits(x));
+        let symbols: Vec<usize> = (0..n).map(|_| if rng.below(8) == 0 { 1 + rng.below(2) } else { 0 }).collect();
+        let pair = |pair: &[usize]| PAIRS[pair[0] + 3 * pair.get(1).copied().unwrap_or(0)];
+        codewords.extend(symbols.chunks(2).map(pair));
+        offsets.push(codewords.len() as u32);
+        extremes.extend([of[1], of[2]]);
+        values.extend(symbols.iter().map(|&symbol| BF16.value(of[symbol])));
+    }
+    let parts = vec![
+        part("w_comp", "I16", &[codewords.len()], codewords.iter().flat_map(|word| word.to_le_bytes()).collect()),
+        part("row_off", "I32", &[offsets.len()], words(&offsets)),
+        part("ter_minmax", "BF16", &[2 * m], BF16.bytes(&extremes)),
+        part("weight", "BF16", &[0], Vec::new()),
+    ];
+    made(parts, BF16, &[m, n], values)
+}
+
+/// How what SpQR's quantizer saves differs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SpqrGroups {
+    pub(crate) group: usize,
+    /// Rows that share numbers of a second level.
+    pub(crate) shared: Option<usize>,
+    pub(crate) float: Float,
+}
+
+/// SpQR as its quantizer saves it.
+pub(crate) fn spqr_groups(rng: &mut Rng, (m, n): (usize, usize), form: SpqrGroups) -> Made {
+    let SpqrGroups { group, shared, float } = form;
+    let order = rng.permutation(n);
+    let codes = rng.many(m * n, 8);
+    let bytes = |codes: &[u32]| codes.iter().map(|&code| code as u8).collect::<Vec<_>>();
+    let mut parts = vec![
+        part("quant_weights", "I8", &[m, n], bytes(&codes)),
+        part("perm", "I32", &[n], words(&order.iter().map(|&column| column as u32).collect::<Vec<_>>())),
+    ];
+    let (mut scales, mut zeros) = (Vec::new(), Vec::new());
+    for g in 0..n.div_ceil(group) {
+        let names = [["scale", "scale_qq_scale", "scale_qq_zero"], ["zeros", "zero_qq_scale", "zero_qq_zero"]];
+        for (names, all) in names.into_iter().zip([&mut scales, &mut zeros]) {
+            let name = |i: usize| &*format!("quant_layer_{}.{g}", names[i]).leak();
+            let Some(shared) = shared else {
+                let numbers = rng.scales(m, float);
+                all.extend(numbers.iter().map(|&bits| float.value(bits)));
+                parts.push(part(name(0), float.0, &[m, 1], float.bytes(&numbers)));
+                continue;
+            };
+            let first = rng.many(m, 8);
+            let second = [rng.scales(m / shared, float), rng.scales(m / shared, float)];
+            let number = |row: usize| {
+                let [scale, zero] = [&second[0], &second[1]].map(|of| float.value(of[row / shared]));
+                float.round(scale * float.round(f64::from(first[row]) - zero))
+            };
+            all.extend((0..m).map(number));
+            parts.push(part(name(0), "I8", &[m / shared, shared], bytes(&first)));
+            parts.extend([1, 2].map(|i| part(name(i), float.0, &[m / shared, 1], float.bytes(&second[i - 1]))));
+        }
+    }
+    let (mut rows, mut columns, mut values, mut dense) = (Vec::new(), Vec::new(), Vec::new(), vec![0.0; m * n]);
+    for (i, &code) in codes.iter().enumerate() {
+        let at = i % n / group * m + i / n;
+        let mut x = float.round(scales[at] * float.round(f64::from(code) - zeros[at]));
+        if rng.below(20) == 0 {
+            let outlier = float.round(rng.below(9) as f64 / 3.0 - 1.0);
+            rows.push(i / n);
+            columns.push(i % n);
+            values.push(float.bits(outlier));
+            x = if outlier == 0.0 { x } else { outlier };
+        }
+        // No element is -0.
+        dense[i / n * n + order[i % n]] = x + 0.0;
+    }
+    let places = [rows, columns].concat();
+    let places = places.iter().flat_map(|&place| (place as u64).to_le_bytes()).collect();
+    parts.push(part("outliers_matrix.indices", "I64", &[2, values.len()], places));
+    parts.push(part("outliers_matrix.values", float.0, &[values.len()], float.bytes(&values)));
+    made(parts, float, &[m, n], dense)
+}

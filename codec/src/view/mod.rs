@@ -23,8 +23,11 @@ pub mod mxfp4;
 mod number;
 pub mod nvfp4;
 mod open;
+mod order;
 mod params;
+pub mod qmoe;
 mod spec;
+pub mod spqr_groups;
 pub mod spqr_tiles;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cmz_format::{Dtype, Result, View};
 
-use super::number::Float;
+use super::number::{Float, element};
 use super::params::Params;
 use super::{malformed, unknown};
 
@@ -47,7 +47,30 @@ impl<'a> Spec<'a> {
 
     /// Checks that the roles of the parts are those of a layout, and returns its parameters.
     pub(super) fn roles(&self, required: &[&str], optional: &[&str], params: &[&str]) -> Result<Params<'a>> {
-        if let Some(role) = self.parts.keys().find(|role| !required.contains(role) && !optional.contains(role)) {
+        self.check_roles(required, |role| optional.contains(&role), params)
+    }
+
+    /// The same, where there may be parts of roles with a number from 0 on behind them: `role.0`, `role.1` …, as many as [`Self::count_of`] is told.
+    pub(super) fn numbered_roles(&self, required: &[&str], numbered: &[&str], params: &[&str]) -> Result<Params<'a>> {
+        let is_numbered = |role: &str| {
+            let split = role.rsplit_once('.').and_then(|(name, i)| Some((name, i, i.parse::<usize>().ok()?)));
+            split.is_some_and(|(name, digits, i)| numbered.contains(&name) && digits == i.to_string())
+        };
+        self.check_roles(required, is_numbered, params)
+    }
+
+    /// Checks that there are `count` parts of a numbered role, those of the first numbers.
+    pub(super) fn count_of(&self, role: &str, count: usize) -> Result<()> {
+        let of_role = |name: &&&str| name.rsplit_once('.').is_some_and(|(name, _)| name == role);
+        let found = self.parts.keys().filter(of_role).count();
+        if found != count || (0..count).any(|i| !self.has(&format!("{role}.{i}"))) {
+            return Err(malformed(format!("a view with {found} parts {role:?}, the layout needs {count}")));
+        }
+        Ok(())
+    }
+
+    fn check_roles(&self, required: &[&str], optional: impl Fn(&str) -> bool, params: &[&str]) -> Result<Params<'a>> {
+        if let Some(role) = self.parts.keys().find(|role| !required.contains(role) && !optional(role)) {
             return Err(unknown(format!("a view with a part of unknown role {role:?}")));
         }
         if let Some(role) = required.iter().find(|role| !self.has(role)) {
@@ -84,7 +107,7 @@ impl<'a> Spec<'a> {
 
     /// The type of the elements.
     pub(super) fn float(&self) -> Result<Float> {
-        let float = self.view.known_dtype().and_then(Float::of);
+        let float = self.view.known_dtype().and_then(element);
         float.ok_or_else(|| unknown(format!("a view of elements of type {:?}", self.view.dtype)))
     }
 

@@ -3,7 +3,7 @@
 use cmz_format::{Code, View};
 use serde_json::{Map, Value, json};
 
-use super::generator::{self, BF16, F16, F32, Made, PackQuantized, Part, Rng};
+use super::generator::{self, BF16, F16, F32, Made, PackQuantized, Part, Rng, SpqrGroups};
 use super::{OpenView, PartSpec, Parts, Spec};
 use crate::Result;
 use crate::registry::{LAYOUTS, layout_by_name};
@@ -57,7 +57,14 @@ impl Sample {
         for rows in [0..1, self.rows() / 3..self.rows() / 2 + 1, self.rows() - 1..self.rows(), 1..1] {
             let expected = &whole[rows.start as usize * row..rows.end as usize * row];
             assert!(open.read_rows(rows.clone()).expect("rows") == expected, "{:?}: rows {rows:?}", self.view);
+            for threads in [1, 3] {
+                let mut filled = vec![0xEE; expected.len()];
+                open.read_rows_into(rows.clone(), &mut filled, threads).expect("rows");
+                assert!(filled == expected, "{:?}: rows {rows:?} on {threads} threads", self.view);
+            }
         }
+        let mut short = vec![0; row - 1];
+        assert_eq!(open.read_rows_into(0..1, &mut short, 1).map_err(|e| e.code()), Err(Code::InvalidArgument));
         assert_eq!(open.read_rows(0..self.rows() + 1).map_err(|e| e.code()), Err(Code::InvalidArgument));
         assert_eq!(open.byte_len(), whole.len());
         whole
@@ -129,6 +136,35 @@ fn spqr(shape: (usize, usize), tiled: bool, permuted: bool) -> Sample {
     sample("spqr_tiles", json!({"outliers": if tiled { "ptcsr" } else { "csr" }}), &SPQR, made)
 }
 
+fn qmoe(shape: (usize, usize)) -> Sample {
+    let roles = [("w_comp", "codewords"), ("row_off", "row_offsets"), ("ter_minmax", "extremes")];
+    sample("qmoe", json!({}), &roles, generator::qmoe(&mut Rng(shape.1 as u64), shape))
+}
+
+fn spqr_groups(shape: (usize, usize), form: SpqrGroups) -> Sample {
+    let made = generator::spqr_groups(&mut Rng(shape.0 as u64), shape, form);
+    let roles = [
+        ("quant_weights", "codes"),
+        ("perm", "order"),
+        ("outliers_matrix.indices", "outlier_places"),
+        ("outliers_matrix.values", "outliers"),
+    ];
+    let lists = [
+        ("scale", "scales"),
+        ("zeros", "zero_points"),
+        ("scale_qq_scale", "scale_scales"),
+        ("scale_qq_zero", "scale_zero_points"),
+        ("zero_qq_scale", "zero_point_scales"),
+        ("zero_qq_zero", "zero_point_zero_points"),
+    ];
+    let numbered = |(list, role): &(&str, &str)| -> Vec<(&str, &str)> {
+        let name = |i| (&*format!("quant_layer_{list}.{i}").leak(), &*format!("{role}.{i}").leak());
+        (0..shape.1.div_ceil(form.group)).map(name).collect()
+    };
+    let roles = [&roles[..], &lists.iter().flat_map(numbered).collect::<Vec<_>>()].concat();
+    sample("spqr_groups", json!({"group_size": form.group}), &roles, made)
+}
+
 /// At least one view by each layout.
 fn samples() -> Vec<Sample> {
     let mut all = Vec::new();
@@ -186,6 +222,10 @@ fn samples() -> Vec<Sample> {
         all.extend([(false, false), (false, true), (true, false), (true, true)].map(|(t, p)| spqr(shape, t, p)));
     }
     all.extend([spqr((21, 37), false, false), spqr((3, 18), false, true)]);
+    all.extend([(64, 48), (5, 301), (7, 1)].map(qmoe));
+    for (shape, shared) in [((32, 37), Some(16)), ((6, 24), Some(3)), ((5, 16), None)] {
+        all.extend([F16, BF16, F32].map(|float| spqr_groups(shape, SpqrGroups { group: 8, shared, float })));
+    }
     all
 }
 
@@ -205,7 +245,9 @@ fn any_bytes_decode_alike_or_are_refused() {
         for _ in 0..3 {
             // Indices are left as they are, so that more is looked at than their checks.
             for (role, part) in &mut sample.parts {
-                if !["groups", "outlier_offsets", "outliers", "order"].contains(role) {
+                let indices =
+                    ["groups", "outlier_offsets", "outliers", "outlier_places", "order", "codewords", "row_offsets"];
+                if !indices.contains(role) {
                     part.bytes.iter_mut().for_each(|byte| *byte = rng.below(256) as u8);
                 }
             }
@@ -314,6 +356,27 @@ fn indices_are_checked() {
 }
 
 #[test]
+fn rows_of_codewords_are_checked() {
+    let sample = qmoe((5, 301));
+    let set = |role: &str, at: usize, bytes: &[u8]| {
+        let mut changed = sample.clone();
+        let part = changed.parts.iter_mut().find(|(other, _)| *other == role).expect("a part");
+        part.1.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+        changed.error()
+    };
+    for (at, offset) in [(0, 1i32), (4, -1), (4, i32::MAX), (4, 0), (20, 5), (20, i32::MIN)] {
+        assert_eq!(set("row_offsets", at, &offset.to_le_bytes()), Some(Code::Malformed), "{at}: {offset}");
+    }
+    // A codeword of twelve symbols in place of one of two; and more weights than there are, or fewer.
+    assert_eq!(set("codewords", 0, &[5, 0]), Some(Code::Malformed));
+    for width in [0, 1, 290, 340, 1 << 40] {
+        let mut changed = sample.clone();
+        changed.view.shape[1] = width;
+        assert_eq!(changed.error(), Some(Code::Malformed), "{width}");
+    }
+}
+
+#[test]
 fn three_bits_reach_over_words() {
     // Codes 0, 1, … 7 and again, each 32 of them in three words.
     let word = |words: [u32; 3]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>();
@@ -367,4 +430,63 @@ fn columns_of_outliers_are_unsigned() {
     let dense = sample.open().expect("a sound view").read_rows(0..1).expect("a row");
     assert_eq!(dense[2 * 65_535..], 0x3c00_u16.to_le_bytes());
     assert!(dense[..2 * 65_535].iter().all(|&byte| byte == 0));
+}
+
+#[test]
+fn places_of_groups_are_checked() {
+    let sample = spqr_groups((6, 24), SpqrGroups { group: 8, shared: Some(3), float: F16 });
+    let set = |role: &str, at: usize, bytes: &[u8]| {
+        let mut changed = sample.clone();
+        let part = changed.parts.iter_mut().find(|(other, _)| *other == role).expect("a part");
+        part.1.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+        changed.error()
+    };
+    let (_, places) = sample.parts.iter().find(|(role, _)| *role == "outlier_places").expect("places");
+    let columns = places.bytes.len() / 2;
+    assert_eq!(set("outlier_places", columns - 8, &6u64.to_le_bytes()), Some(Code::Malformed));
+    assert_eq!(set("outlier_places", columns - 8, &u64::MAX.to_le_bytes()), Some(Code::Malformed));
+    assert_eq!(set("outlier_places", columns, &24u64.to_le_bytes()), Some(Code::Malformed));
+    assert_eq!(set("outlier_places", 0, &5u64.to_le_bytes()), Some(Code::Malformed), "not ascending");
+    let mut twice = places.bytes.clone();
+    twice.copy_within(0..8, 8);
+    twice.copy_within(columns..columns + 8, columns + 8);
+    assert_eq!(set("outlier_places", 0, &twice), Some(Code::Malformed), "twice");
+    assert_eq!(set("order", 0, &24i32.to_le_bytes()), Some(Code::Malformed));
+    assert_eq!(set("order", 0, &(-1i32).to_le_bytes()), Some(Code::Malformed));
+}
+
+/// The example of the page, and numbers that are not finite.
+#[test]
+fn outliers_of_groups_replace() {
+    let mut sample = spqr_groups((1, 1), SpqrGroups { group: 8, shared: Some(1), float: F16 });
+    let mut set = |role: &str, bytes: &[u8], shape: &[u64]| {
+        let (_, part) = sample.parts.iter_mut().find(|(other, _)| *other == role).expect("a part");
+        (part.bytes, part.shape) = (bytes.to_vec(), shape.to_vec());
+    };
+    set("codes", &[7], &[1, 1]);
+    set("scales.0", &[3], &[1, 1]);
+    set("scale_scales.0", &[0x00, 0x34], &[1, 1]);
+    set("scale_zero_points.0", &[0x00, 0xbc], &[1, 1]);
+    set("zero_points.0", &[2], &[1, 1]);
+    set("zero_point_scales.0", &[0x00, 0x3e], &[1, 1]);
+    set("zero_point_zero_points.0", &[0x00, 0x00], &[1, 1]);
+    set("outliers", &[], &[0]);
+    set("outlier_places", &[], &[2, 0]);
+    let replaced = |outlier: u16, scale: u16| {
+        let mut sample = sample.clone();
+        for (role, part) in &mut sample.parts {
+            match *role {
+                "outliers" => (part.bytes, part.shape) = (outlier.to_le_bytes().to_vec(), vec![1]),
+                "outlier_places" => (part.bytes, part.shape) = (vec![0; 16], vec![2, 1]),
+                "scale_scales.0" => part.bytes = scale.to_le_bytes().to_vec(),
+                _ => {}
+            }
+        }
+        sample.read()
+    };
+    assert_eq!(sample.read(), [0x00, 0x44]);
+    assert_eq!(replaced(0x3800, 0x3400), [0x00, 0x38]);
+    assert_eq!(replaced(0x8000, 0x3400), [0x00, 0x44], "an outlier of zero is none");
+    assert_eq!(replaced(0x3800, 0x7c00), [0x00, 0x7e], "infinity is not replaced");
+    assert_eq!(replaced(0x7e01, 0x3400), [0x00, 0x7e]);
 }

@@ -3,14 +3,14 @@
 use arrayvec::ArrayVec;
 use cmz_codec::device::{
     DeviceArray, DeviceComponent, DeviceFloat, DeviceJoin, DeviceMode, DeviceNode, DevicePermute, DeviceShift,
-    DeviceSparse,
+    DeviceSparse, DeviceTernary,
 };
 use cmz_codec::{Code, Error, Result};
 
 use super::{Builder, Destination, Source, Step, Task, job};
-use crate::job::{OTHERS, Plane};
+use crate::job::{Job, Join, OTHERS, Plane, Ternary};
 use crate::kernel::Kernel;
-use crate::tables;
+use crate::parameters;
 
 /// Components of an array, at most.
 const COMPONENTS: usize = 1 + OTHERS;
@@ -31,6 +31,7 @@ impl Builder<'_> {
         let elements = |element: DeviceFloat| (array.byte_len / element.bytes()) as u32;
         let assembly = match array.node {
             DeviceNode::Join(join) => return self.joined(array, join, to),
+            DeviceNode::Ternary(ternary) => return self.ternary(array, ternary, to),
             DeviceNode::Sparse(sparse) => return self.sparse(array, &sparse, to),
             DeviceNode::Permute(permute) => return self.permuted(array, &permute, to),
             DeviceNode::Affine(affine) => {
@@ -39,29 +40,52 @@ impl Builder<'_> {
                     kernel: Kernel::Affine,
                     element_len: affine.element.bytes(),
                     kinds: [None, Some(affine.scale), numbers.then_some(affine.scale)],
-                    table: tables::affine(&affine, elements(affine.element)),
+                    table: parameters::affine(&affine, elements(affine.element)),
                 }
             }
-            DeviceNode::Ternary(ternary) => Assembly {
-                kernel: Kernel::Ternary,
-                element_len: ternary.element.bytes(),
-                kinds: [None, Some(DeviceFloat::Bf16), Some(DeviceFloat::Bf16)],
-                table: tables::ternary(&ternary, elements(ternary.element)),
-            },
             DeviceNode::BlockScale(scheme) => Assembly {
                 kernel: Kernel::BlockScale,
                 element_len: scheme.element.bytes(),
                 kinds: [Some(scheme.values), Some(scheme.scale), None],
-                table: tables::block_scale(&scheme, elements(scheme.element)),
+                table: parameters::block_scale(&scheme, elements(scheme.element)),
             },
             DeviceNode::Codebook(codebook) => Assembly {
                 kernel: Kernel::Codebook,
                 element_len: codebook.element.bytes(),
                 kinds: [None, Some(codebook.table), Some(codebook.table)],
-                table: tables::codebook(&codebook),
+                table: parameters::codebook(&codebook),
             },
         };
         self.assembled(array, &assembly, to)
+    }
+
+    /// Symbols, and the two numbers of their groups, which are arrays.
+    fn ternary(&mut self, array: &DeviceArray<'_>, ternary: DeviceTernary, to: Destination) -> Result<Step> {
+        let [symbols, numbers @ ..] = &array.components[..] else { return Err(lacking()) };
+        let (kernel, source, mut ready) = match symbols {
+            DeviceComponent::Stream(stream) => {
+                let (kernel, source) = self.source(stream)?;
+                (kernel, source, 0)
+            }
+            DeviceComponent::Array(_) => {
+                let (plane, ready) = self.component(symbols)?;
+                (Kernel::Direct, Source::plane(plane, 8), ready)
+            }
+        };
+        let mut planes: ArrayVec<Plane, OTHERS> = ArrayVec::new();
+        for component in numbers {
+            let (plane, step) = self.component(component)?;
+            ready = ready.max(step);
+            planes.push(plane.of_numbers(DeviceFloat::Bf16));
+        }
+        let elements = array.byte_len / ternary.element.bytes();
+        let count = u32::try_from(ternary.groups.count(elements as u32));
+        let count = count.map_err(|_| Error::new(Code::BadStream, "the array has too many groups"))?;
+        let (wanted, out) = to.elements(elements, ternary.element.bytes());
+        let job = job(source, Join::ternary(ternary.element), &planes, elements, wanted, (to.place, out));
+        let job = Job { ternary: Ternary::of(&ternary, count), ..job };
+        self.push(Task { step: ready, kernel, job });
+        Ok(ready)
     }
 
     fn assembled(&mut self, array: &DeviceArray<'_>, assembly: &Assembly, to: Destination) -> Result<Step> {
@@ -76,7 +100,7 @@ impl Builder<'_> {
         let Some((&first, others)) = planes.split_first() else { return Err(lacking()) };
         let source = self.told(first, &assembly.table);
         let (wanted, out) = to.elements(elements, assembly.element_len);
-        let job = job(source, DeviceJoin::Bytes, others, elements, wanted, (to.place, out));
+        let job = job(source, DeviceJoin::Bytes.into(), others, elements, wanted, (to.place, out));
         self.push(Task { step: ready, kernel: assembly.kernel, job });
         Ok(ready)
     }
@@ -109,10 +133,11 @@ impl Builder<'_> {
         }
         let elements = array.byte_len / sparse.element.bytes();
         let (wanted, out) = to.elements(elements, sparse.element.bytes());
-        let mut job = job(Source::plane(places, 8), DeviceJoin::Bytes, &[values], elements, wanted, (to.place, out));
-        let source = self.told(places, &tables::sparse(sparse, &job, count, &array.told));
+        let mut job =
+            job(Source::plane(places, 8), DeviceJoin::Bytes.into(), &[values], elements, wanted, (to.place, out));
+        let source = self.told(places, &parameters::sparse(sparse, &job, count, &array.told));
         (job.table, job.table_len) = (source.table, source.table_len);
-        tables::Units::new(sparse, elements as u32).put(&mut job);
+        parameters::Units::new(sparse, elements as u32).put(&mut job);
         let step = places_ready.max(values_ready).max(before + 1);
         self.push(Task { step, kernel: Kernel::Sparse, job });
         Ok(step)
@@ -123,9 +148,9 @@ impl Builder<'_> {
         let Some(inner) = array.components.first() else { return Err(lacking()) };
         let (plane, ready) = self.component(inner)?;
         let len = permute.element_len as usize;
-        let source = self.told(Plane { stride: 8 * len as u8, ..plane }, &tables::permute(permute, &array.told));
+        let source = self.told(Plane { stride: 8 * len as u8, ..plane }, &parameters::permute(permute, &array.told));
         let (wanted, out) = to.elements(array.byte_len / len, len);
-        let job = job(source, DeviceJoin::Bytes, &[], array.byte_len / len, wanted, (to.place, out));
+        let job = job(source, DeviceJoin::Bytes.into(), &[], array.byte_len / len, wanted, (to.place, out));
         self.push(Task { step: ready, kernel: Kernel::Permute, job });
         Ok(ready)
     }

@@ -1,6 +1,7 @@
 //! A matrix as the kernels of products read it, from blocks that the CPU has decoded.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use cmz_codec::device::{
     DecodedArray, DecodedComponent, DeviceAffine, DeviceBlockScale, DeviceCodebook, DeviceFloat, DeviceGroups,
@@ -10,7 +11,7 @@ use cmz_codec::{Archive, Code, Error, Result, pipeline};
 use half::f16;
 
 use super::numbers::{entries, number, of_byte};
-use super::{GRANULE, Product, Weights};
+use super::{GRANULE, Product, Rows, Weights};
 
 /// A matrix, or the rows of a block.
 pub(super) struct Layout {
@@ -31,20 +32,14 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn read(archive: &Archive, tensor: usize, threads: usize) -> Result<Self> {
-        let description = &archive.tensors()[tensor];
-        let [rows, columns] = description.shape[..] else { return Err(refused("is not a matrix")) };
-        let (Ok(rows), Ok(columns @ 1..=0x7fff_fff0)) = (u32::try_from(rows), u32::try_from(columns)) else {
-            return Err(refused("has too many rows or columns, or none"));
-        };
-        let blocks = archive.index().tensor_len(tensor).div_ceil(archive.block_len(tensor)) as usize;
+    pub(super) fn read(archive: &Archive, rows: &Rows, threads: usize) -> Result<Self> {
         let mut layout: Option<Self> = None;
         let mut tables = HashMap::new();
         pipeline::ordered(
             threads,
-            0..blocks,
-            |ordinal, scratch| match archive.read_components(tensor, ordinal, scratch)? {
-                Some(array) => Self::of_array(&array, columns),
+            rows.blocks.clone(),
+            |ordinal, scratch| match archive.read_components(rows.tensor, ordinal, scratch)? {
+                Some(array) => Ok(Self::of_array(&array, rows.columns)?.rows_of(rows.of_block(ordinal))),
                 None => Err(refused("is stored by an encoding that has no product")),
             },
             |mut block| {
@@ -58,11 +53,27 @@ impl Layout {
                 }
             },
         )?;
-        match layout {
-            Some(layout) if layout.product.rows == rows => Ok(layout),
-            Some(_) => Err(refused("has blocks that end inside a row")),
-            None => Err(refused("has no elements")),
+        layout.ok_or_else(|| refused("has no elements"))
+    }
+
+    /// Some of its rows.
+    fn rows_of(mut self, wanted: Range<usize>) -> Self {
+        let rows = self.product.rows as usize;
+        if wanted == (0..rows) {
+            return self;
         }
+        let of = |len: usize| len / rows * wanted.start..len / rows * wanted.end;
+        self.codes = self.codes[of(self.codes.len())].to_vec();
+        self.pairs = self.pairs[of(self.pairs.len())].to_vec();
+        self.row_tables = self.row_tables[of(self.row_tables.len())].to_vec();
+        if !self.starts.is_empty() {
+            let starts = &self.starts[wanted.start..=wanted.end];
+            let (first, end) = (starts[0], starts[wanted.len()]);
+            self.outliers = self.outliers[first as usize..end as usize].to_vec();
+            self.starts = starts.iter().map(|start| start - first).collect();
+        }
+        self.product.rows = wanted.len() as u32;
+        self
     }
 
     /// Leaves out the tables that there have been before, `len` numbers of them, and counts on from those.
@@ -330,7 +341,7 @@ fn bytes(component: &DecodedComponent) -> &[u8] {
 }
 
 /// Columns of a group of a row of the matrix. Where its rows are not those that the groups are counted in, some of a row are of one group.
-fn group_of(groups: DeviceGroups, columns: u32) -> u32 {
+pub(super) fn group_of(groups: DeviceGroups, columns: u32) -> u32 {
     if groups.row == columns { groups.columns } else { common_divisor(columns, groups.columns) }
 }
 
@@ -373,7 +384,7 @@ const fn common_divisor(mut a: u32, mut b: u32) -> u32 {
     a
 }
 
-fn refused(why: &str) -> Error {
+pub(super) fn refused(why: &str) -> Error {
     Error::new(Code::InvalidArgument, format!("the tensor {why}"))
         .with_help("decode it, and multiply the decoded matrix")
 }

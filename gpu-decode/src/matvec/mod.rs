@@ -1,21 +1,24 @@
 //! Products with quantized matrices, which are read as codes and never decoded.
 //!
-//! The matrix is laid out once, on the host: codes packed row by row, and two numbers for each group of a row. What the product
-//! is, and in which order its sums are taken, says `kernels/matvec.cuh`.
+//! A packed matrix is laid out once, on the host: codes packed row by row, and two numbers for each group of a row. What the product
+//! is, and in which order its sums are taken, says `kernels/matvec.cuh`. A compressed one is its stored streams: `ternary`.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use cmz_codec::{Archive, Code, Error, Result};
 use cudarc::driver::{CudaFunction, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg};
 
-use crate::decoder::GpuDecoder;
+use crate::decoder::{GpuDecoder, Request, request_bytes};
 use crate::kernel::Kernel;
 use crate::memory::{DeviceMemory, failed};
 
 mod layout;
 mod numbers;
+mod ternary;
 
-use layout::Layout;
+use layout::{Layout, refused};
+use ternary::Compressed;
 
 /// Rows of a CTA.
 const ROWS: u32 = 4;
@@ -98,6 +101,19 @@ impl Product {
 // SAFETY: integers, one of them of an enumeration, without padding, as the kernels declare them.
 unsafe impl DeviceRepr for Product {}
 
+/// How a matrix lies in the memory of the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Residency {
+    /// Codes packed row by row, and two numbers for each group of a row: fastest to multiply. Of `bits` bits a code, a weight takes
+    /// `bits / 8` bytes (two bits if it is ternary), and its part of the 4 or 8 bytes of a group.
+    #[default]
+    Packed,
+    /// The streams of symbols of a ternary matrix as they are stored, by `tunstall`, `dictionary`, `trits` or `bitpack`, and 4 bytes for each
+    /// group of a row: what the file takes, below one bit a weight where most are 0. To that come 160 bytes for each stored
+    /// block, 2 KiB more with `tunstall`, and once in a decoder the 512 KiB of the dictionary.
+    Compressed,
+}
+
 /// A quantized matrix in the memory of the device.
 ///
 /// A product `y = W x` is computed in single precision from the weights as their encoding defines them, before they are rounded to
@@ -109,8 +125,20 @@ unsafe impl DeviceRepr for Product {}
 /// With `n` columns, at most `o` outliers in a row, `u = 2⁻²⁴` and `K = 24 + 2 ⌈n / 1024⌉ + ⌈o / 128⌉`, or `24 + 16 ⌈n / 1024⌉ + ⌈o / 128⌉` where groups are not
 /// whole times 8 columns, each `y` differs from the exact product by at most `K u / (1 − K u)` times the sum of `(|s (c − m)| + |t|) |x|` (N. Higham, Accuracy and Stability of Numerical Algorithms, §3.1): every `x`
 /// goes through at most so many operations. Of `ternary` and of codebooks, `|w| |x|` takes the place of the summand; of outliers, `|v| |x|` or `|d| |x|` is one more. It holds where nothing overflows or underflows, and all weights are finite.
+///
+/// Of [`Residency::Compressed`] the order of the sums is another one, and `K = 80` up to 14,336 columns, `240 + ⌈n / 57,344⌉` above: 8 columns of a
+/// granule, at most 8 or 28 granules of a lane, 5 steps of a tree, 8 shares of a row, and the parts of a long one.
 #[derive(Debug)]
-pub struct QuantizedMatrix {
+pub struct QuantizedMatrix(Form);
+
+#[derive(Debug)]
+enum Form {
+    Packed(Packed),
+    Compressed(Compressed),
+}
+
+#[derive(Debug)]
+struct Packed {
     memory: DeviceMemory,
     product: Product,
     /// Where the sums are taken of codes, or of entries of tables.
@@ -121,15 +149,32 @@ pub struct QuantizedMatrix {
 impl GpuDecoder {
     /// Reads a matrix and lays it out in device memory. It is stored by `affine`, whose numbers may be encoded in turn, `ternary`, `codebook` of single
     /// elements, or `block_scale` over a codebook or values of eight bits; on top of that there may be outliers, added or in a weight's stead (`sparse`),
-    /// and an order of the columns that is the same in all blocks (`permute`). Its components are decoded by the CPU, on `threads` threads.
+    /// and an order of the columns that is the same in all blocks (`permute`). Of a stack of matrices, a request for one index of the first dimension is one of
+    /// them, read without the others; all that are asked for are one matrix, with its rows behind each other. Numbers, and packed codes, are decoded by
+    /// the CPU, on `threads` threads.
     ///
     /// # Errors
-    /// [`Code::InvalidArgument`] if there is no such tensor, or it is no such matrix; an error of the file; [`Code::Device`].
-    pub fn quantized_matrix(&self, archive: &Archive, tensor: usize, threads: usize) -> Result<QuantizedMatrix> {
-        let Some(description) = archive.tensors().get(tensor) else {
-            return Err(Error::new(Code::InvalidArgument, format!("there is no tensor {tensor}")));
+    /// [`Code::InvalidArgument`] if there is no such tensor or there are no such rows, it is no such matrix, or cannot be resident so; an error
+    /// of the file; [`Code::Device`].
+    pub fn quantized_matrix(
+        &self,
+        archive: &Archive,
+        request: &Request,
+        residency: Residency,
+        threads: usize,
+    ) -> Result<QuantizedMatrix> {
+        let bytes = request_bytes(archive, request)?;
+        let read = || {
+            let rows = Rows::of(archive, request.tensor, bytes)?;
+            Ok(QuantizedMatrix(match residency {
+                Residency::Packed => Form::Packed(self.packed(Layout::read(archive, &rows, threads)?)?),
+                Residency::Compressed => Form::Compressed(Compressed::read(self, archive, &rows, threads)?),
+            }))
         };
-        let layout = Layout::read(archive, tensor, threads).map_err(|e| e.in_tensor(&description.name))?;
+        read().map_err(|e: Error| e.in_tensor(&archive.tensors()[request.tensor].name))
+    }
+
+    fn packed(&self, layout: Layout) -> Result<Packed> {
         let product = layout.product;
         let tables: Vec<u8> = layout.tables.iter().flat_map(|x| x.to_le_bytes()).collect();
         let row_tables: Vec<u8> = layout.row_tables.iter().flat_map(|table| table.to_le_bytes()).collect();
@@ -145,7 +190,7 @@ impl GpuDecoder {
         } else {
             (Kernel::Matvec, Kernel::Matmat)
         };
-        Ok(QuantizedMatrix { memory, product, one: self.kernels.get(one)?, several: self.kernels.get(several)? })
+        Ok(Packed { memory, product, one: self.kernels.get(one)?, several: self.kernels.get(several)? })
     }
 
     /// Copies arrays to the device; returns their addresses, 0 of one without bytes.
@@ -175,23 +220,33 @@ impl QuantizedMatrix {
     /// Number of rows, which is that of the elements of `y`.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.product.rows as usize
+        match &self.0 {
+            Form::Packed(packed) => packed.product.rows as usize,
+            Form::Compressed(compressed) => compressed.rows() as usize,
+        }
     }
 
     /// Number of columns, which is that of the elements of `x`.
     #[must_use]
     pub fn columns(&self) -> usize {
-        self.product.columns as usize
+        match &self.0 {
+            Form::Packed(packed) => packed.product.columns as usize,
+            Form::Compressed(compressed) => compressed.columns() as usize,
+        }
     }
 
     /// Bytes of device memory.
     #[must_use]
     pub fn device_len(&self) -> usize {
-        self.memory.len()
+        match &self.0 {
+            Form::Packed(packed) => packed.memory.len(),
+            Form::Compressed(compressed) => compressed.device_len(),
+        }
     }
 
     /// Submits `y = W x` for `batch` vectors, one behind the other. Nothing is allocated, and nothing waits, so that it can be captured
-    /// in a graph. A vector's result does not depend on the others, but a single one is summed up by another kernel than several.
+    /// in a graph. A vector's result does not depend on the others, but of a packed matrix a single one is summed up by another kernel than
+    /// several.
     ///
     /// # Errors
     /// [`Code::InvalidArgument`] if `batch` is not 1 to 16, or [`Code::Device`].
@@ -207,6 +262,32 @@ impl QuantizedMatrix {
             ));
         }
         stream.context().bind_to_thread().map_err(failed("use the device"))?;
+        // SAFETY: the caller answers for the vectors.
+        unsafe {
+            match &self.0 {
+                Form::Packed(packed) => packed.multiply(stream, x, y, batch),
+                Form::Compressed(compressed) => compressed.multiply(stream, x, y, batch),
+            }
+        }
+    }
+
+    /// Waits for `stream` and says whether all products so far could read their codes, of which those of a packed matrix have been checked
+    /// before. What the others made of `y` is unspecified.
+    ///
+    /// # Errors
+    /// [`Code::BadStream`] with tensor and block, or [`Code::Device`].
+    pub fn check(&self, archive: &Archive, stream: &CudaStream) -> Result<()> {
+        match &self.0 {
+            Form::Packed(_) => stream.synchronize().map_err(failed("wait for the device")),
+            Form::Compressed(compressed) => compressed.check(archive, stream),
+        }
+    }
+}
+
+impl Packed {
+    /// # Safety
+    /// As [`QuantizedMatrix::multiply`].
+    unsafe fn multiply(&self, stream: &Arc<CudaStream>, x: u64, y: u64, batch: u32) -> Result<()> {
         let product = Product { x, y, batch, ..self.product };
         let (function, vectors) = if batch == 1 { (&self.one, 1) } else { (&self.several, VECTORS) };
         let grid = LaunchConfig {
@@ -217,5 +298,51 @@ impl QuantizedMatrix {
         // SAFETY: the kernel takes one `Product`; codes and pairs are the matrix's, and the caller answers for the vectors.
         unsafe { stream.launch_builder(function).arg(&product).launch(grid) }.map_err(failed("launch a kernel"))?;
         Ok(())
+    }
+}
+
+/// Rows of a tensor that are a matrix: all dimensions but the last are rows of it.
+#[derive(Debug)]
+struct Rows {
+    tensor: usize,
+    columns: u32,
+    /// Those that are wanted.
+    rows: Range<u64>,
+    /// Of every stored block but the last.
+    block_rows: u64,
+    /// The blocks that hold them.
+    blocks: Range<usize>,
+}
+
+impl Rows {
+    /// The rows that these bytes of a tensor are.
+    fn of(archive: &Archive, tensor: usize, bytes: Range<u64>) -> Result<Self> {
+        let [dimensions @ .., columns] = &archive.tensors()[tensor].shape[..] else {
+            return Err(refused("is not a matrix"));
+        };
+        let Ok(columns @ 1..=0x7fff_fff0) = u32::try_from(*columns) else {
+            return Err(refused("has too many columns, or none"));
+        };
+        if dimensions.is_empty() || bytes.is_empty() {
+            return Err(refused("is not a matrix, or has no rows"));
+        }
+        let row_len = archive.index().tensor_len(tensor) / dimensions.iter().product::<u64>();
+        let (block_len, rows) = (archive.block_len(tensor), bytes.start / row_len..bytes.end / row_len);
+        let blocks = bytes.start / block_len..bytes.end.div_ceil(block_len);
+        if !block_len.is_multiple_of(row_len) && archive.index().tensor_len(tensor) > block_len {
+            return Err(refused("has blocks that end inside a row"));
+        }
+        if rows.end - rows.start > u64::from(u32::MAX) {
+            return Err(refused("has too many rows"));
+        }
+        let blocks = blocks.start as usize..blocks.end as usize;
+        Ok(Self { tensor, columns, rows, block_rows: (block_len / row_len).max(1), blocks })
+    }
+
+    /// The wanted rows of a block, from its first one on.
+    fn of_block(&self, ordinal: usize) -> Range<usize> {
+        let first = ordinal as u64 * self.block_rows;
+        let within = |row: u64| row.saturating_sub(first).min(self.block_rows) as usize;
+        within(self.rows.start)..within(self.rows.end)
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use cmz_codec::choose::EncodeOptions;
 use cmz_codec::convert::CompressOptions;
+use cmz_codec::encoding::ternary::{BY_ROW, GROUPED};
 use cmz_codec::registry::{ENCODINGS, STREAMS};
 use cmz_codec::stream::Level;
 use cmz_format::{Component, Dtype, Encoding};
@@ -133,7 +134,38 @@ pub(crate) fn matrices() -> Vec<File> {
         let file = write_at(Level::Fast, &source.build(), storage).expect("a sound file");
         files.push((format!("matrices over {codec}"), file));
     }
+    for (codec, ternary) in [("tunstall", &BY_ROW), ("dictionary", &GROUPED), ("trits", &BY_ROW), ("rans", &GROUPED)] {
+        let mut source = Source::new();
+        for dtype in [Dtype::BF16, Dtype::F16, Dtype::F32] {
+            // Tiles of 8192 symbols end in rows.
+            source = source.tensor(dtype.name(), dtype.name(), &[40, 333], ternary_weights(dtype, 5, 40 * 333, 30));
+        }
+        let storage =
+            |entry: &cmz_codec::safetensors::Entry| Storage::of(ternary, &entry.dtype, &[codec, "raw"], 29 * 333);
+        let file = write_at(Level::Fast, &source.build(), storage).expect("a sound file");
+        files.push((format!("ternary matrices over {codec}"), file));
+    }
     files
+}
+
+/// Weights of which so many of 256 become each number that is not 0.
+pub(crate) fn ternary_weights(dtype: Dtype, seed: u64, elements: usize, of_256: u8) -> Vec<u8> {
+    let mut rng = Rng::new(seed);
+    let weight = |bits: u8| {
+        if bits < of_256 {
+            -0.75f32
+        } else if bits >= 255 - of_256 {
+            1.5
+        } else {
+            0.0
+        }
+    };
+    let bytes = rng.bytes(elements).into_iter().map(weight);
+    match dtype {
+        Dtype::BF16 => bytes.flat_map(|weight| half::bf16::from_f32(weight).to_le_bytes()).collect(),
+        Dtype::F16 => bytes.flat_map(|weight| half::f16::from_f32(weight).to_le_bytes()).collect(),
+        _ => bytes.flat_map(f32::to_le_bytes).collect(),
+    }
 }
 
 /// Layers of two tensors each.
@@ -276,9 +308,15 @@ pub(crate) fn damaged() -> Vec<File> {
         (Dtype::BF16, "float_joint", "rans"),
         (Dtype::F32, "float_planes", "rans"),
         (Dtype::F16, "float_planes", "bitpack"),
+        (Dtype::BF16, "ternary", "tunstall"),
+        (Dtype::F32, "ternary", "dictionary"),
+        (Dtype::F16, "ternary", "trits"),
+        (Dtype::BF16, "ternary", "bitpack"),
     ] {
         let elements = 17_000;
-        let source = Source::new().tensor("w", dtype.name(), &[elements as u64], weights(dtype, 3, elements)).build();
+        let bytes =
+            if encoding == "ternary" { ternary_weights(dtype, 3, elements, 30) } else { weights(dtype, 3, elements) };
+        let source = Source::new().tensor("w", dtype.name(), &[elements as u64], bytes).build();
         let storage = |entry: &cmz_codec::safetensors::Entry| Storage::new(encoding, &entry.dtype, &[codec], 1 << 16);
         let file = write_at(Level::Fast, &source, storage).expect("a sound file");
         for number in 0..24 {

@@ -7,9 +7,11 @@ use cmz_codec::{Archive, Code, OpenOptions};
 use cmz_gpu_decode::{DeviceMemory, GpuDecoder, LoadOptions, Placement, Request, ResidentLayers, Target};
 
 pub(crate) mod bank;
+mod experts;
 mod products;
 pub(crate) mod quantized;
 
+pub(crate) use experts::*;
 pub(crate) use products::*;
 
 /// Makes a test of each function here, for a device.
@@ -33,6 +35,10 @@ macro_rules! tests {
             products_are_within_their_bound,
             products_with_outliers_and_codebooks_are_within_their_bound,
             products_that_cannot_be_are_refused,
+            compressed_products_of_long_rows,
+            products_of_an_expert,
+            products_report_damaged_codes,
+            experts_decode_in_one_launch,
         );
     };
     ($decoder:ident: $($test:ident,)*) => {

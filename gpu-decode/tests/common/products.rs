@@ -3,9 +3,10 @@
 use cmz_codec::device::{DecodedArray, DecodedComponent, DeviceFloat, DeviceMode, DeviceNode, DeviceShift};
 use cmz_codec::{Archive, Code, Scratch};
 use cmz_format::{Component, Dtype, Encoding};
-use cmz_gpu_decode::GpuDecoder;
+use cmz_gpu_decode::{DeviceMemory, GpuDecoder, QuantizedMatrix, Request, Residency};
 use cmz_tests::cmz::{Storage, write};
 use cmz_tests::inputs::Rng;
+use cmz_tests::raw_file::RawFile;
 use cmz_tests::source::Source;
 
 use super::{bank, open, quantized};
@@ -35,17 +36,26 @@ fn encodings() -> Vec<(String, Encoding)> {
         encodings.push((format!("affine {params}"), bank::affine(&params, "bitpack", &numbers)));
     }
     encodings.push(("two levels".to_owned(), bank::two_levels("rans")));
-    for group in ["[1,16777216]", "[3,16]", "[1,9]"] {
-        let components = [
-            ("symbols".to_owned(), Component::Stream(vec!["tunstall".to_owned()])),
-            ("minima".to_owned(), bank::plain("raw")),
-            ("maxima".to_owned(), bank::plain("raw")),
-        ];
-        let params = serde_json::from_str(&format!(r#"{{"group":{group}}}"#)).unwrap();
-        let encoding = Encoding { name: "ternary".to_owned(), params, components: components.into() };
-        encodings.push((format!("ternary {group}"), encoding));
+    for (group, codec) in [
+        ("[1,16777216]", "tunstall"),
+        ("[3,16]", "tunstall"),
+        ("[1,9]", "dictionary"),
+        ("[1,16777216]", "trits"),
+        ("[2,40]", "bitpack"),
+    ] {
+        encodings.push((format!("ternary {group} over {codec}"), ternary(group, codec)));
     }
     encodings
+}
+
+fn ternary(group: &str, codec: &str) -> Encoding {
+    let components = [
+        ("symbols".to_owned(), Component::Stream(vec![codec.to_owned()])),
+        ("minima".to_owned(), bank::plain("raw")),
+        ("maxima".to_owned(), bank::plain("raw")),
+    ];
+    let params = serde_json::from_str(&format!(r#"{{"group":{group}}}"#)).unwrap();
+    Encoding { name: "ternary".to_owned(), params, components: components.into() }
 }
 
 fn number(array: &[u8], kind: DeviceFloat, i: usize, in_half: bool) -> f64 {
@@ -188,14 +198,62 @@ fn vectors(len: usize) -> Vec<f32> {
     (0..len).map(|_| (rng.below(2001) as f32 - 1000.0) / 1000.0 * [1.0, 0.01, 30.0][rng.below(3)]).collect()
 }
 
-fn matrix(dtype: Dtype, rows: usize, columns: usize, encoding: &Encoding, block_rows: u64) -> Vec<u8> {
-    let shape = [rows as u64, columns as u64];
-    let source = Source::new().tensor("w", dtype.name(), &shape, bank::weights(dtype, 7, rows * columns)).build();
-    let storage = |_: &cmz_codec::safetensors::Entry| Storage {
-        encoding: encoding.clone(),
-        block_elements: block_rows * columns as u64,
+fn matrix(dtype: Dtype, shape: &[u64], encoding: &Encoding, block_rows: u64) -> Vec<u8> {
+    let elements = shape.iter().product::<u64>() as usize;
+    // Most ternary weights are zeros.
+    let bytes = if encoding.name == "ternary" {
+        bank::ternary_weights(dtype, 7, elements, 25)
+    } else {
+        bank::weights(dtype, 7, elements)
     };
+    let source = Source::new().tensor("w", dtype.name(), shape, bytes).build();
+    let block_elements = block_rows * shape[shape.len() - 1];
+    let storage = |_: &cmz_codec::safetensors::Entry| Storage { encoding: encoding.clone(), block_elements };
     write(&source, storage).expect("a sound file")
+}
+
+/// The product with some vectors.
+fn multiply(decoder: &GpuDecoder, matrix: &QuantizedMatrix, x: &[f32], batch: usize) -> Vec<f32> {
+    let stream = decoder.new_stream().unwrap();
+    let mut input = decoder.allocate(4 * x.len()).unwrap();
+    input.write(&stream, 0, &x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
+    let mut output: DeviceMemory = decoder.allocate(4 * batch * matrix.rows()).unwrap();
+    output.write(&stream, 0, &vec![0xff; output.len()]).unwrap();
+    // SAFETY: `x` and `y` are as long as the shapes say, and reading waits.
+    unsafe { matrix.multiply(&stream, input.address(), output.address(), batch as u32) }.unwrap();
+    output.read(&stream).unwrap().as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
+}
+
+/// Compares products of tensor 0 with those in double precision, for these numbers of vectors.
+fn check_products(decoder: &GpuDecoder, what: &str, archive: &Archive, residency: Residency, batches: &[usize]) {
+    let matrix = decoder
+        .quantized_matrix(archive, &Request::whole(0), residency, 2)
+        .unwrap_or_else(|e| panic!("{what}, {residency:?}: {e}"));
+    let (rows, columns) = (matrix.rows(), matrix.columns());
+    assert_eq!(archive.tensors()[0].shape, [rows as u64, columns as u64]);
+    let (weights, outliers) = exact(archive, columns);
+    let ragged = ["[3,5]", "[2,3]", "[1,9]", "ragged"].iter().any(|group| what.contains(group));
+    let terms = match residency {
+        Residency::Packed => {
+            24.0 + (if ragged { 16 } else { 2 } * columns.div_ceil(1024) + outliers.div_ceil(128)) as f64
+        }
+        Residency::Compressed if columns <= 14_336 => 80.0,
+        Residency::Compressed => 240.0 + columns.div_ceil(57_344) as f64,
+    };
+    let unit = terms * f64::from(f32::EPSILON) / 2.0;
+    for &batch in batches {
+        let x = vectors(batch * columns);
+        for (y, found) in multiply(decoder, &matrix, &x, batch).into_iter().enumerate() {
+            let (vector, row) = (&x[y / rows * columns..][..columns], &weights[y % rows * columns..][..columns]);
+            let wanted: f64 = row.iter().zip(vector).map(|((w, _), &x)| w * f64::from(x)).sum();
+            let magnitude: f64 = row.iter().zip(vector).map(|((_, m), &x)| m * f64::from(x.abs())).sum();
+            assert!(
+                (f64::from(found) - wanted).abs() <= unit / (1.0 - unit) * magnitude,
+                "{what}, {residency:?}, {rows} x {columns}, batch {batch}, {y}: {found}, not {wanted}, of {magnitude}"
+            );
+        }
+    }
+    matrix.check(archive, &decoder.new_stream().unwrap()).unwrap();
 }
 
 pub(crate) fn products_are_within_their_bound(decoder: &GpuDecoder) {
@@ -203,14 +261,18 @@ pub(crate) fn products_are_within_their_bound(decoder: &GpuDecoder) {
     for (number, (what, encoding)) in encodings().into_iter().enumerate() {
         for (i, (rows, columns)) in shapes.into_iter().enumerate() {
             let dtype = [Dtype::BF16, Dtype::F16, Dtype::F32][(number + i) % 3];
-            let archive = open(matrix(dtype, rows, columns, &encoding, if i == 2 { 6 } else { 100 }));
-            let ragged = ["[3,5]", "[2,3]", "[1,9]"].iter().any(|group| what.contains(group));
-            check(decoder, &what, &archive, rows, columns, ragged);
+            let archive = open(matrix(dtype, &[rows, columns], &encoding, if i == 2 { 6 } else { 100 }));
+            // The last shape takes the emulator long.
+            let batches = if columns > 32_768 { &[1, 2][..] } else { &[1, 2, 4, 5, 16] };
+            check_products(decoder, &what, &archive, Residency::Packed, batches);
+            if encoding.name == "ternary" {
+                check_products(decoder, &what, &archive, Residency::Compressed, batches);
+            }
         }
     }
 }
 
-/// SpQR whole, and codebooks with and without scales.
+/// SpQR whole, and codebooks with and without scales; some rows have the products that they have among all, by bits.
 pub(crate) fn products_with_outliers_and_codebooks_are_within_their_bound(decoder: &GpuDecoder) {
     for (number, (what, dtype, tree, fills)) in quantized::products().into_iter().enumerate() {
         let shapes = [(1, 1), (5, 7), (9, 333), (6, 1024), (2, 33_001)];
@@ -222,7 +284,11 @@ pub(crate) fn products_with_outliers_and_codebooks_are_within_their_bound(decode
             let block_rows = if i == 2 { 6 } else { 100 };
             let archive = open(quantized::filled(dtype, [rows, columns], block_rows, &tree, &fills));
             agree_with_the_decoded(&what, dtype, &archive, columns);
-            check(decoder, &what, &archive, rows, columns, what.contains("ragged"));
+            let batches = if columns > 32_768 { &[1, 2][..] } else { &[1, 2, 4, 5, 16] };
+            check_products(decoder, &what, &archive, Residency::Packed, batches);
+            if i == 2 {
+                products_of_some_rows(decoder, &what, &archive, 2..8);
+            }
         }
     }
 }
@@ -244,43 +310,82 @@ fn agree_with_the_decoded(what: &str, dtype: Dtype, archive: &Archive, columns: 
     }
 }
 
-fn check(decoder: &GpuDecoder, what: &str, archive: &Archive, rows: usize, columns: usize, ragged: bool) {
+fn products_of_some_rows(decoder: &GpuDecoder, what: &str, archive: &Archive, rows: std::ops::Range<u64>) {
+    let of = |rows| decoder.quantized_matrix(archive, &Request { tensor: 0, rows }, Residency::Packed, 1).unwrap();
+    let (all, some) = (of(None), of(Some(rows.clone())));
+    let x = vectors(all.columns());
+    let (y, found) = (multiply(decoder, &all, &x, 1), multiply(decoder, &some, &x, 1));
+    assert_eq!(found, &y[rows.start as usize..rows.end as usize], "{what}");
+}
+
+/// Rows of many tiles, of which a thread block takes few or parts of one; and less memory than a bit a weight.
+pub(crate) fn compressed_products_of_long_rows(decoder: &GpuDecoder) {
+    for (rows, columns, batch) in [(41, 5003, 3), (5, 14_400, 1), (2, 66_000, 1)] {
+        let archive = open(matrix(Dtype::BF16, &[rows, columns], &ternary("[1,16777216]", "tunstall"), 30));
+        check_products(decoder, "long rows", &archive, Residency::Compressed, &[batch]);
+        let whole = Request::whole(0);
+        let matrix = decoder.quantized_matrix(&archive, &whole, Residency::Compressed, 1).unwrap();
+        assert!(
+            8 * matrix.device_len() as u64 <= rows * columns + 8 * 5000,
+            "{rows} x {columns}: {}",
+            matrix.device_len()
+        );
+    }
+}
+
+/// An expert of a stack has the products that it has among the others, by bits, and is read without them.
+pub(crate) fn products_of_an_expert(decoder: &GpuDecoder) {
+    for (codec, block_rows) in [("tunstall", 20), ("dictionary", 15)] {
+        let archive = open(matrix(Dtype::BF16, &[4, 20, 333], &ternary("[1,16777216]", codec), block_rows));
+        let x = vectors(2 * 333);
+        for residency in [Residency::Packed, Residency::Compressed] {
+            let of = |rows| decoder.quantized_matrix(&archive, &Request { tensor: 0, rows }, residency, 1).unwrap();
+            let all = of(None);
+            assert_eq!((all.rows(), all.columns()), (80, 333));
+            let y = multiply(decoder, &all, &x, 2);
+            for expert in 0..4 {
+                let one = of(Some(expert..expert + 1));
+                assert_eq!((one.rows(), one.columns()), (20, 333));
+                if block_rows == 20 {
+                    assert!(one.device_len() < all.device_len() / 3, "{residency:?}");
+                }
+                let found = multiply(decoder, &one, &x, 2);
+                for (k, found) in found.chunks(20).enumerate() {
+                    assert_eq!(found, &y[80 * k + 20 * expert as usize..][..20], "{codec}, {residency:?}, {expert}");
+                }
+                one.check(&archive, &decoder.new_stream().unwrap()).unwrap();
+            }
+        }
+    }
+}
+
+/// A codeword that stands for nothing, and a tile outside its stream.
+pub(crate) fn products_report_damaged_codes(decoder: &GpuDecoder) {
     let stream = decoder.new_stream().unwrap();
-    let matrix = decoder.quantized_matrix(archive, 0, 1 + columns % 2).unwrap_or_else(|e| panic!("{what}: {e}"));
-    assert_eq!((matrix.rows(), matrix.columns()), (rows, columns));
-    let (weights, outliers) = exact(archive, columns);
-    let turns = if ragged { 16 } else { 2 } * columns.div_ceil(1024) + outliers.div_ceil(128);
-    let unit = (24 + turns) as f64 * f64::from(f32::EPSILON) / 2.0;
-    for batch in [1usize, 2, 4, 5, 16] {
-        // The last shape takes the emulator long.
-        if columns > 32_768 && batch > 2 {
-            continue;
-        }
-        let x = vectors(batch * columns);
-        let mut input = decoder.allocate(4 * x.len()).unwrap();
-        input.write(&stream, 0, &x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
-        let mut output = decoder.allocate(4 * batch * rows).unwrap();
-        output.write(&stream, 0, &vec![0xff; 4 * batch * rows]).unwrap();
-        // SAFETY: `x` and `y` are as long as the shapes say, and reading waits.
-        unsafe { matrix.multiply(&stream, input.address(), output.address(), batch as u32) }.unwrap();
-        let found = output.read(&stream).unwrap();
-        for (y, found) in found.as_chunks().0.iter().enumerate() {
-            let (vector, row) = (&x[y / rows * columns..][..columns], &weights[y % rows * columns..][..columns]);
-            let wanted: f64 = row.iter().zip(vector).map(|((w, _), &x)| w * f64::from(x)).sum();
-            let magnitude: f64 = row.iter().zip(vector).map(|((_, m), &x)| m * f64::from(x.abs())).sum();
-            let found = f64::from(f32::from_le_bytes(*found));
-            assert!(
-                (found - wanted).abs() <= unit / (1.0 - unit) * magnitude,
-                "{what}, {rows} x {columns}, batch {batch}, {y}: {found}, not {wanted}, of {magnitude}"
-            );
-        }
+    for (codec, at, bytes) in [("tunstall", 40, 0xffff_ffffu32), ("dictionary", 8, 0x00ff_ffff), ("trits", 100, 0xf3f3)]
+    {
+        let file = matrix(Dtype::BF16, &[40, 500], &ternary("[1,16777216]", codec), 20);
+        let mut raw = RawFile::parse(&file);
+        raw.data(1).streams[0].1[at..at + 4].copy_from_slice(&bytes.to_le_bytes());
+        let archive = open(raw.build());
+        assert!(archive.read("w").is_err(), "{codec}");
+        assert!(decoder.quantized_matrix(&archive, &Request::whole(0), Residency::Packed, 1).is_err(), "{codec}");
+        let matrix = decoder.quantized_matrix(&archive, &Request::whole(0), Residency::Compressed, 1).unwrap();
+        matrix.check(&archive, &stream).unwrap();
+        multiply(decoder, &matrix, &vectors(500), 1);
+        let e = matrix.check(&archive, &stream).unwrap_err();
+        assert!(e.code() == Code::BadStream && e.to_string().contains("block 1"), "{codec}: {e}");
     }
 }
 
 pub(crate) fn products_that_cannot_be_are_refused(decoder: &GpuDecoder) {
     let encoding = encodings().remove(0).1;
-    let archive = open(matrix(Dtype::BF16, 8, 64, &encoding, 8));
-    let good = decoder.quantized_matrix(&archive, 0, 1).unwrap();
+    let archive = open(matrix(Dtype::BF16, &[8, 64], &encoding, 8));
+    let packed =
+        |archive: &Archive, tensor| decoder.quantized_matrix(archive, &Request::whole(tensor), Residency::Packed, 1);
+    let good = packed(&archive, 0).unwrap();
+    let compressed = decoder.quantized_matrix(&archive, &Request::whole(0), Residency::Compressed, 1);
+    assert_eq!(compressed.unwrap_err().code(), Code::InvalidArgument);
     assert!(good.device_len() >= 8 * 64 / 4);
     let stream = decoder.new_stream().unwrap();
     for batch in [0, 17] {
@@ -288,7 +393,7 @@ pub(crate) fn products_that_cannot_be_are_refused(decoder: &GpuDecoder) {
         let e = unsafe { good.multiply(&stream, 0, 0, batch) }.unwrap_err();
         assert_eq!(e.code(), Code::InvalidArgument);
     }
-    assert_eq!(decoder.quantized_matrix(&archive, 1, 1).unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(packed(&archive, 1).unwrap_err().code(), Code::InvalidArgument);
     let source = Source::new()
         .tensor("vector", "BF16", &[64], bank::weights(Dtype::BF16, 1, 64))
         .tensor("none", "BF16", &[0, 64], [])
@@ -296,15 +401,15 @@ pub(crate) fn products_that_cannot_be_are_refused(decoder: &GpuDecoder) {
     let by_affine = |_: &cmz_codec::safetensors::Entry| Storage { encoding: encoding.clone(), block_elements: 64 };
     let archive = open(write(&source, by_affine).expect("a sound file"));
     for tensor in 0..2 {
-        let e = decoder.quantized_matrix(&archive, tensor, 1).unwrap_err();
+        let e = packed(&archive, tensor).unwrap_err();
         assert!(e.code() == Code::InvalidArgument && e.help().is_some(), "{e}");
     }
     let source = Source::new().tensor("w", "BF16", &[8, 64], bank::weights(Dtype::BF16, 1, 512)).build();
     let joined = open(write(&source, |entry| Storage::new("float_planes", &entry.dtype, &["raw"], 512)).unwrap());
-    assert_eq!(decoder.quantized_matrix(&joined, 0, 1).unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(packed(&joined, 0).unwrap_err().code(), Code::InvalidArgument);
     let inside =
         open(write(&source, |_| Storage { encoding: encoding.clone(), block_elements: 100 }).expect("a sound file"));
-    assert_eq!(decoder.quantized_matrix(&inside, 0, 1).unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(packed(&inside, 0).unwrap_err().code(), Code::InvalidArgument);
     // A codebook of vectors, values that stand alone, and numbers of more than eight bits with scales.
     use quantized::{Fill, block_scale, codebook, filled, raw, sparse};
     let vectors = (codebook(2, "table", 2, "F16", [64, 64]), &[Fill::Symbols(2), Fill::Noise][..]);
@@ -313,7 +418,7 @@ pub(crate) fn products_that_cannot_be_are_refused(decoder: &GpuDecoder) {
     for (tree, fills) in
         [vectors, (alone, &[Fill::Positions(2, 4), Fill::Values(2)][..]), (wide, &[Fill::Noise, Fill::Noise][..])]
     {
-        let e = decoder.quantized_matrix(&open(filled(Dtype::BF16, [8, 64], 8, &tree, fills)), 0, 1).unwrap_err();
+        let e = packed(&open(filled(Dtype::BF16, [8, 64], 8, &tree, fills)), 0).unwrap_err();
         assert!(e.code() == Code::InvalidArgument && e.help().is_some(), "{e}");
     }
 }

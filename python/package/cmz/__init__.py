@@ -31,7 +31,7 @@ from ._errors import (
     TensorNotFoundError,
     UnsupportedError,
 )
-from ._files import CheckpointMapping, Slice, safe_open
+from ._files import CheckpointMapping, Slice, View, safe_open
 from ._native import __version__
 from ._when_imported import import_with
 
@@ -53,6 +53,7 @@ __all__ = [
     "TensorNotFoundError",
     "UnsupportedError",
     "Verified",
+    "View",
     "__version__",
     "compress",
     "decompress",

@@ -100,7 +100,8 @@ def linear_weights(model: nn.Module, tensors: CheckpointMapping, prefix: str) ->
         if type(module) is not nn.Linear or weight in shared:
             continue
         for candidate in (weight, f"{prefix}.{weight}", weight.removeprefix(f"{prefix}.")):
-            if candidate in tensors and tensors.slice(candidate).get_shape() == list(module.weight.shape):
+            stored = candidate in tensors and candidate not in tensors.dequantized
+            if stored and tensors.slice(candidate).get_shape() == list(module.weight.shape):
                 found[name] = candidate
                 break
     return found

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from math import prod
+from operator import index as index_of
+from stat import S_ISDIR
 from types import EllipsisType
 from typing import Any, TypeAlias
 
 from . import _frameworks, _native
-from ._dtypes import array_shape
+from ._dtypes import BITS, array_shape
 from ._errors import TensorNotFoundError, make
-from ._frameworks import dtype_of, host_memory, is_floating_point, read
-from ._gpu import Loader, Resident, cuda_device, output, stream_handle
+from ._frameworks import dtype_of, finished, host_memory, is_floating_point, new, read
+from ._gpu import Loader, Resident, cuda_device, output, stream_handle, torch_device
 
 Path: TypeAlias = str | os.PathLike[str]
 Index: TypeAlias = int | slice | EllipsisType | None | tuple[Any, ...]
@@ -20,7 +23,10 @@ Index: TypeAlias = int | slice | EllipsisType | None | tuple[Any, ...]
 
 def open_archive(path: Path, *, io: str = "auto", verify: str = "stored", bases: Sequence[Path] = ()) -> _native.Archive:
     """Opens a file. `bases` are files that its tensors may be stored against, each after its own."""
-    os.stat(path)
+    if S_ISDIR(os.stat(path).st_mode):
+        raise make(
+            1001, f"{os.fspath(path)!r} is a folder", "name a file in it, or use cmz.CheckpointMapping or cmz.torch.iter_tensors", path
+        )
     return _native.Archive(os.fspath(path), io=io, verify=verify, bases=open_bases(bases))
 
 
@@ -41,6 +47,9 @@ class Slice:
         self._archive, self._name, self._module, self._threads, self._loader = archive, name, module, threads, loader
         self._dtype, shape, self._byte_len, *_ = archive.info(name)
         self._shape = list(shape)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name!r}: {self._dtype} {self._shape}>"
 
     def get_shape(self) -> list[int]:
         """Elements along each dimension, as the file says."""
@@ -74,6 +83,9 @@ class Slice:
     def __getitem__(self, index: Index) -> Any:
         first, *rest = (index if isinstance(index, tuple) else (index,)) or (...,)
         rows = self._shape[0] if self._shape else 0
+        if not isinstance(first, (bool, int, slice, list)) and hasattr(first, "__index__") and not getattr(first, "shape", ()):
+            # An integer of numpy or torch.
+            first = index_of(first)
         whole = array_shape(self._dtype, self._shape, self._byte_len)
         if rows == 0 or not whole or whole[0] != rows or not isinstance(first, (int, slice)) or isinstance(first, bool):
             return self._whole()[index]
@@ -106,9 +118,9 @@ class Slice:
     def read_into(self, memory: Any, rows: tuple[int, int] | None) -> None:
         """Decodes the tensor, or rows of it, into what has the buffer protocol and as many bytes."""
         if rows is None:
-            self._archive.read_into(self._name, memory, self._threads)
+            self._archive.read_into([(self._name, 0, memory)], self._threads)
         else:
-            self._archive.read_range_into(self._name, self.byte_len((0, rows[0])), memory)
+            self._archive.read_into([(self._name, self.byte_len((0, rows[0])), memory)], self._threads)
 
     def _whole(self) -> Any:
         return self._read(None)
@@ -119,7 +131,44 @@ class Slice:
     def _read(self, rows: tuple[int, int] | None) -> Any:
         if self._loader is not None:
             return self._loader.load(self._archive, [(self._name, rows)])[0]
-        return read(self._module, self._archive, self._name, rows, self._threads)
+        return read(self._module, self._archive, [(self._name, rows)], self._threads)[0]
+
+
+class View(Slice):
+    """Weights that quantized tensors of a file stand for, to be computed in whole or in part. The first index reads the tensors; they stay
+    in memory as long as this does. Computed on the CPU.
+    """
+
+    def __init__(self, archive: _native.Archive, name: str, module: str, threads: int = 0, device: Any = None) -> None:
+        self._archive, self._name, self._module, self._threads, self._loader = archive, name, module, threads, None
+        self._dtype, self._shape, self._layout, self._parts = archive.view_info(name)
+        self._byte_len = prod(self._shape) * BITS[self._dtype] // 8
+        self._open: _native.View | None = None
+        self._device = device
+
+    @property
+    def layout(self) -> str:
+        """How the weights come from the tensors: the name of a layout that docs/import.md lists."""
+        return self._layout
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the tensors that they come from."""
+        return tuple(self._parts)
+
+    def read_into(self, memory: Any, rows: tuple[int, int] | None) -> None:
+        """Computes the weights, or rows of them, into what has the buffer protocol and as many bytes."""
+        if self._open is None:
+            self._open = self._archive.open_view(self._name)
+        start, stop = rows or (0, self._shape[0])
+        self._open.read_into(start, stop, memory, self._threads)
+
+    def _read(self, rows: tuple[int, int] | None) -> Any:
+        shape = self._shape if rows is None else [rows[1] - rows[0], *self._shape[1:]]
+        memory, result = new(self._module, self._dtype, tuple(shape), self.byte_len(rows))
+        self.read_into(memory, rows)
+        result = finished(self._module, result)
+        return result if self._device is None else result.to(self._device)
 
 
 class safe_open:
@@ -181,7 +230,7 @@ class safe_open:
         """Decodes all tensors."""
         names = self.offset_keys()
         if self._loader is None:
-            return {name: self.get_tensor(name) for name in names}
+            return dict(zip(names, read(self._module, self._archive, [(name, None) for name in names], self._threads)))
         return dict(zip(names, self._loader.load(self._archive, [(name, None) for name in names])))
 
     def get_slice(self, name: str) -> Slice:
@@ -190,6 +239,19 @@ class safe_open:
         if name not in archive:
             raise missing(name, os.fspath(archive.path))
         return Slice(archive, name, self._module, self._threads, self._loader)
+
+    def views(self) -> list[str]:
+        """Names of the weights that quantized tensors of the file stand for, in the order of the file. None is a tensor's name."""
+        return self._archive.views
+
+    def get_view(self, name: str) -> View:
+        """Weights that quantized tensors stand for, to be computed in whole, `[...]`, or in part, `[0:128]`: on the CPU, also if the result
+        is to be on a device.
+        """
+        archive = self._archive
+        if name not in archive.views:
+            raise missing(name, os.fspath(archive.path), "view")
+        return View(archive, name, self._module, self._threads, device_of(self._loader))
 
     def decode_into(self, name: str, out: Any, *, rows: slice | None = None, stream: Any = None) -> None:
         """Decodes a tensor, or rows of it, into memory of the caller: a contiguous tensor of torch or, of as many bytes, what has
@@ -222,9 +284,14 @@ def make_loader(device: object, module: str, threads: int) -> Loader | None:
     return None if ordinal is None else Loader(ordinal, threads)
 
 
-def missing(name: str, file: str) -> TensorNotFoundError:
+def device_of(loader: Loader | None) -> Any:
+    """torch's name of the device that a loader decodes on; None for the CPU."""
+    return None if loader is None else torch_device(loader.ordinal)
+
+
+def missing(name: str, file: str, kind: str = "tensor") -> TensorNotFoundError:
     """The error of a tensor that is not there."""
-    return TensorNotFoundError("CMZ2001", f"there is no tensor {name!r} in {file}", None, file, name)
+    return TensorNotFoundError("CMZ2001", f"there is no {kind} {name!r} in {file}", None, file, name)
 
 
 def open_all(path: Path, **options: Any) -> dict[str, _native.Archive]:
@@ -248,7 +315,8 @@ class CheckpointMapping(Mapping[str, Any]):
     """The tensors of a checkpoint (a file, a folder, or an index of shards) by name, decoded when they are asked for.
 
     It is what `load_state_dict(…, assign=True)` and accelerate's `weights_map` take; `slices()` is what transformers takes as
-    `state_dict`. `device_for` says on which device a tensor is decoded, by its name.
+    `state_dict`. `device_for` says on which device a tensor is decoded, by its name. With `dequantize=True` the tensors of a quantized
+    checkpoint give way to the weights that they stand for, so that it is what a dense model takes.
     """
 
     def __init__(
@@ -261,10 +329,25 @@ class CheckpointMapping(Mapping[str, Any]):
         verify: str = "stored",
         bases: Sequence[Path] = (),
         threads: int = 0,
+        dequantize: bool = False,
     ) -> None:
         self._module, self._threads, self._device_for = _frameworks.framework(framework), threads, device_for
         self._loaders: dict[object, Loader | None] = {}
         self._tensors = open_all(path, io=io, verify=verify, bases=bases)
+        #: The views in the place of tensors, by the names that the weights have in a model.
+        self._views: dict[str, str] = {}
+        if dequantize:
+            for archive in {os.fspath(archive.path): archive for archive in self._tensors.values()}.values():
+                self._dequantize(archive)
+
+    def _dequantize(self, archive: _native.Archive) -> None:
+        """Puts the views of a file in the place of the tensors that they come from."""
+        views = {view: archive.view_info(view)[-1] for view in archive.views}
+        for part in {part for parts in views.values() for part in parts}:
+            self._tensors.pop(part, None)
+        for view in views:
+            name = view.removesuffix(".dequantized")
+            self._tensors[name], self._views[name] = archive, view
 
     def __getitem__(self, name: str) -> Any:
         return self.slice(name)[...]
@@ -279,7 +362,15 @@ class CheckpointMapping(Mapping[str, Any]):
         """A tensor that has not been read."""
         if name not in self._tensors:
             raise KeyError(name)
-        return Slice(self._tensors[name], name, self._module, self._threads, self.loader(name))
+        archive, loader = self._tensors[name], self.loader(name)
+        if name in self._views:
+            return View(archive, self._views[name], self._module, self._threads, device_of(loader))
+        return Slice(archive, name, self._module, self._threads, loader)
+
+    @property
+    def dequantized(self) -> Set[str]:
+        """Names of those tensors that are computed from quantized ones."""
+        return self._views.keys()
 
     def loader(self, name: str) -> Loader | None:
         """What decodes a tensor on its device; None if that is the CPU."""

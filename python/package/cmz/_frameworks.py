@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 from . import _native
@@ -22,18 +22,24 @@ def framework(name: str) -> str:
     return _NAMES[name]
 
 
-def read(module: str, archive: _native.Archive, name: str, rows: tuple[int, int] | None, threads: int) -> Any:
-    """A new array of `module` with a tensor of a file, or rows of it, from and to."""
-    dtype, shape, byte_len, *_ = archive.info(name)
-    start = None
-    if rows is not None:
-        row = byte_len // shape[0]
-        start, byte_len, shape = row * rows[0], row * (rows[1] - rows[0]), [rows[1] - rows[0], *shape[1:]]
-    memory, result = _new(module, dtype, array_shape(dtype, shape, byte_len), byte_len)
-    if start is None:
-        archive.read_into(name, memory, threads)
-    else:
-        archive.read_range_into(name, start, memory)
+def read(module: str, archive: _native.Archive, wanted: Sequence[tuple[str, tuple[int, int] | None]], threads: int) -> list[Any]:
+    """New arrays of `module` with tensors of a file, or rows of them, from and to."""
+    places, results = [], []
+    for name, rows in wanted:
+        dtype, shape, byte_len, *_ = archive.info(name)
+        start = 0
+        if rows is not None:
+            row = byte_len // shape[0]
+            start, byte_len, shape = row * rows[0], row * (rows[1] - rows[0]), [rows[1] - rows[0], *shape[1:]]
+        memory, result = new(module, dtype, array_shape(dtype, shape, byte_len), byte_len)
+        places.append((name, start, memory))
+        results.append(result)
+    archive.read_into(places, threads)
+    return [finished(module, result) for result in results]
+
+
+def finished(module: str, result: Any) -> Any:
+    """What `new` has made, once it is filled."""
     if module == "jax":
         import jax.numpy
 
@@ -42,7 +48,7 @@ def read(module: str, archive: _native.Archive, name: str, rows: tuple[int, int]
     return result
 
 
-def _new(module: str, dtype: str, shape: tuple[int, ...], byte_len: int) -> tuple[Any, Any]:
+def new(module: str, dtype: str, shape: tuple[int, ...], byte_len: int) -> tuple[Any, Any]:
     """Memory that holds anything, and the array that it is: of torch or of numpy."""
     if module == "torch":
         import torch
@@ -61,6 +67,9 @@ def _new(module: str, dtype: str, shape: tuple[int, ...], byte_len: int) -> tupl
 
 def tensor_memory(tensor: Any) -> memoryview:
     """The bytes of a contiguous tensor of torch on the CPU, which must live as long."""
+    # It takes a tenth of the time of importing this package.
+    import ctypes
+
     memory = (ctypes.c_ubyte * tensor.nbytes).from_address(tensor.data_ptr()) if tensor.nbytes else bytearray()
     return memoryview(memory).cast("B")
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from . import _native
 from ._dtypes import BITS
+from ._errors import make
 from ._files import Path
 from ._progress import ProgressOption, callback_for
 
@@ -31,6 +32,9 @@ def save(
     progress: ProgressOption,
 ) -> int:
     """Writes the file whose source is the safetensors file of these tensors: wide elements first, so that all are aligned."""
+    for word in (*parts, *(metadata or {}), *(metadata or {}).values()):
+        if not isinstance(word, str):
+            raise make(2001, f"{word!r} is no string", "names and metadata are strings, as in safetensors")
     order = sorted(parts, key=lambda name: (-BITS[parts[name].dtype], name))
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0

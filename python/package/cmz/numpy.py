@@ -36,6 +36,8 @@ def save_file(
 
 
 def _part(name: str, array: numpy.ndarray) -> Part:
+    if not isinstance(array, (numpy.ndarray, numpy.generic)):
+        raise make(2001, f"tensor {name!r} is of the type {type(array).__name__}", "make it an array of numpy", None, name)
     array = numpy.ascontiguousarray(array).reshape(array.shape)
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))

@@ -32,6 +32,7 @@ def iter_tensors(path: Path, device: object = "cpu", **options: Any) -> Iterator
     On a CUDA device tensors are decoded some at a time, up to 256 MiB unless one alone is larger.
     """
     tensors = CheckpointMapping(path, "pt", lambda _: device, **options)
+    yield from ((name, tensors[name]) for name in tensors.dequantized)
     for names in _groups(tensors):
         loader, archive = tensors.loader(names[0]), tensors.archive(names[0])
         if loader is None:
@@ -49,7 +50,7 @@ def _groups(tensors: CheckpointMapping) -> Iterator[list[str]]:
 
     group: list[str] = []
     byte_len = 0
-    for name in sorted(tensors, key=place):
+    for name in sorted(tensors.keys() - tensors.dequantized, key=place):
         archive = tensors.archive(name)
         _, _, added, *_ = archive.info(name)
         if group and (archive is not tensors.archive(group[0]) or byte_len + added > _GROUP_LEN):
@@ -75,6 +76,9 @@ def save_file(
 
     Tensors that share memory, or are not contiguous, are stored as what they hold; equal ones are stored once.
     """
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, torch.Tensor):
+            raise make(2001, f"tensor {name!r} is of the type {type(tensor).__name__}", "make it a tensor of torch", None, name)
     # They live until the file is written: the parts point into them.
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     parts = {name: _part(name, tensor) for name, tensor in held.items()}

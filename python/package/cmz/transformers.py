@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -57,6 +58,7 @@ def from_pretrained(
     verify: str = "stored",
     threads: int = 0,
     revision: str | None = None,
+    dequantize: bool = False,
     **options: Any,
 ) -> transformers.PreTrainedModel:
     """The model of a folder that `cmz.compress` has made of one with safetensors files, or of a repository of the Hub with such files.
@@ -64,7 +66,9 @@ def from_pretrained(
     `residency`: "dense" decodes all weights now. "compressed" keeps those of linear layers as they are in the file, in the memory of the
     device or, on the CPU, where the file system caches them (with `io="memory"`, in this process), and decodes each in every forward pass:
     the same bits, less memory, more time. `device`: as for `cmz.safe_open`; dense weights are decoded by the device itself.
-    `model_class`: that of the configuration's first architecture if not given. `options` go to its `from_pretrained`.
+    `dequantize`: a quantized checkpoint (GPTQ, AWQ …) becomes the dense model that it stands for; otherwise transformers does with it what
+    its configuration says. `model_class`: that of the configuration's first architecture if not given. `options` go to its
+    `from_pretrained`.
     `cmz_report()` of the model says what is resident.
     """
     ordinal = _gpu.cuda_device(device, "torch")
@@ -73,11 +77,14 @@ def from_pretrained(
     folder = local_folder(path, revision)
     config = transformers.AutoConfig.from_pretrained(folder) if config is None else config
     cls = model_class or _class_of(config)
+    if dequantize and hasattr(config, "quantization_config"):
+        config = copy(config)
+        del config.quantization_config
     if residency == "dense" and ordinal is not None:
         options.setdefault("device_map", {"": _gpu.torch_device(ordinal)})
     # With compressed residency the rest comes to the device by way of the CPU: transformers would make room there for the whole model.
     decoding = "cpu" if ordinal is None or residency == "compressed" else ordinal
-    tensors = CheckpointMapping(folder, device_for=lambda _: decoding, io=io, verify=verify, threads=threads)
+    tensors = CheckpointMapping(folder, device_for=lambda _: decoding, io=io, verify=verify, threads=threads, dequantize=dequantize)
     names: dict[str, str] = {}
     slices: Any = tensors.slices()
     if residency == "compressed":

@@ -36,7 +36,10 @@ impl Plan {
     /// [`InvalidArgument`](cmz_format::Code::InvalidArgument) if it is not TOML, has other members, or names what there is not.
     pub fn parse(text: &str) -> Result<Self> {
         let bad = |e: toml::de::Error| {
-            invalid(e.to_string().trim_end().to_owned(), Some("docs/quantize.md has the reference of plan files"))
+            let before = e.span().and_then(|span| text.get(..span.start));
+            let line = before.map_or(String::new(), |before| format!("line {}: ", before.matches('\n').count() + 1));
+            let why = format!("{line}{}", e.message().trim_end());
+            invalid(why, Some("docs/quantize.md has the reference of plan files"))
         };
         let file: PlanFile = toml::from_str(text).map_err(bad)?;
         let rule = |table: &RuleTable| match &table.tensors {

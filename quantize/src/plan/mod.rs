@@ -3,20 +3,22 @@
 use std::sync::Arc;
 
 use cmz_codec::array::Parts;
-use cmz_codec::convert::{LossyError, LossyTensor, Progress, Quantize, QuantizeTensor};
+use cmz_codec::convert::{Deviation, LossyTensor, Progress, Quantize, QuantizeTensor};
 use cmz_codec::io::ReadAt;
 use cmz_codec::safetensors::{Entry, Header};
-use cmz_format::limits::MAX_BLOCK_LEN;
 use cmz_format::{Dtype, Error, Result};
 use globset::{GlobBuilder, GlobMatcher};
 
+use cut::Cut;
 pub use statistics::StatisticsFile;
+use statistics::TensorStatistics;
 pub use target::Target;
 
 use crate::Matrix;
-use crate::recipe::{Recipe, Shape, Task, invalid};
-use crate::solver::{Statistics, output_error, weight_error};
+use crate::recipe::{Inputs, Recipe, Shape, Task, invalid};
+use crate::solver::{squared_error, squared_output_error};
 
+mod cut;
 mod file;
 mod statistics;
 mod target;
@@ -119,8 +121,8 @@ impl Plan {
         let mut coverage = Coverage::default();
         for entry in entries() {
             match (self.recipe(&entry.name), shape_of(entry)) {
-                (Some(recipe), Some(shape)) => {
-                    self.check_statistics(recipe, &entry.name, shape).map_err(|e| e.in_tensor(&entry.name))?;
+                (Some(recipe), Some(_)) => {
+                    self.statistics(recipe, entry).map_err(|e| e.in_tensor(&entry.name))?;
                     coverage.rounded += 1;
                 }
                 (Some(_), None) => coverage.unsuitable.push(entry.name.clone()),
@@ -131,26 +133,24 @@ impl Plan {
             let help = "recipes are for tensors of two or more dimensions of type F16, BF16 or F32";
             return Err(invalid("the plan rounds no tensor", Some(help)));
         }
-        let strange = |name: &&str| !entries().any(|entry| entry.name == *name);
-        if let Some(name) = self.statistics.as_ref().and_then(|statistics| statistics.names().find(strange)) {
-            return Err(invalid(format!("there are statistics for {name:?}, which is no tensor of the source"), None));
+        if let Some(statistics) = &self.statistics {
+            statistics.check_names(entries().filter_map(|entry| Some((entry.name.as_str(), Stack::of(entry)?))))?;
         }
         Ok(coverage)
     }
 
-    /// Checks that there are statistics if a recipe needs them.
-    fn check_statistics(&self, recipe: &Recipe, tensor: &str, shape: Shape) -> Result<()> {
-        match &self.statistics {
-            Some(statistics) if statistics.has(tensor) => statistics.read(tensor, shape.columns).map(drop),
-            _ if recipe.method().needs_statistics() => {
-                let why = format!("{recipe} needs statistics of the layer's inputs");
-                Err(invalid(
-                    why,
-                    Some("pass --statistics with a file that has this tensor's Hessian (docs/quantize.md)"),
-                ))
-            }
-            _ => Ok(()),
+    /// The statistics for a tensor; an error if a recipe needs them and there are none.
+    fn statistics(&self, recipe: &Recipe, entry: &Entry) -> Result<Option<TensorStatistics>> {
+        let found = match (&self.statistics, Stack::of(entry)) {
+            (Some(statistics), Some(stack)) => statistics.of(&entry.name, stack)?,
+            _ => None,
+        };
+        if found.is_none() && recipe.method().needs_statistics() {
+            let why = format!("{recipe} needs statistics of the layer's inputs");
+            let help = "pass --statistics with a file that has this tensor's Hessian (docs/quantize.md)";
+            return Err(invalid(why, Some(help)));
         }
+        Ok(found)
     }
 
     fn recipe(&self, tensor: &str) -> Option<&Arc<Recipe>> {
@@ -168,6 +168,24 @@ fn shape_of(entry: &Entry) -> Option<Shape> {
     Some(Shape { dtype, rows: elements / columns, columns })
 }
 
+/// The matrices that a tensor is: its last two dimensions are those of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stack {
+    matrices: usize,
+    rows: usize,
+    columns: usize,
+}
+
+impl Stack {
+    /// `None` if the tensor is no matrix of floats.
+    fn of(entry: &Entry) -> Option<Self> {
+        let Shape { rows, columns, .. } = shape_of(entry)?;
+        let [.., each, _] = entry.shape[..] else { return None };
+        let each = usize::try_from(each).ok()?;
+        Some(Self { matrices: rows / each, rows: each, columns })
+    }
+}
+
 impl Quantize for Plan {
     fn plan(
         &self,
@@ -179,7 +197,7 @@ impl Quantize for Plan {
         let recipes = self.recipes(source, header, threads, progress)?;
         let decide = |(entry, recipe): (&Entry, Option<Arc<Recipe>>)| match (recipe, shape_of(entry)) {
             (Some(recipe), Some(shape)) => {
-                self.lossy(&recipe, &entry.name, shape).map(Some).map_err(|e| e.in_tensor(&entry.name))
+                self.lossy(&recipe, entry, shape).map(Some).map_err(|e| e.in_tensor(&entry.name))
             }
             _ => Ok(None),
         };
@@ -189,39 +207,20 @@ impl Quantize for Plan {
 
 impl Plan {
     /// How a recipe stores a tensor of this shape.
-    fn lossy(&self, recipe: &Arc<Recipe>, tensor: &str, shape: Shape) -> Result<LossyTensor> {
-        self.check_statistics(recipe, tensor, shape)?;
-        let block_rows = block_rows(recipe, shape)?;
-        let statistics = self.statistics.clone().map(|statistics| (statistics, tensor.to_owned()));
-        let digest = statistics.as_ref().map(|(statistics, tensor)| statistics.digest(tensor)).transpose()?;
+    fn lossy(&self, recipe: &Arc<Recipe>, entry: &Entry, shape: Shape) -> Result<LossyTensor> {
+        let statistics = self.statistics(recipe, entry)?;
+        let stack = Stack::of(entry).unwrap_or(Stack { matrices: 1, rows: shape.rows, columns: shape.columns });
+        let cut = Cut::new(recipe, shape, stack, statistics.as_ref())?;
         Ok(LossyTensor {
             recipe: recipe.to_string(),
             encoding: recipe.method().encoding(shape)?,
-            block_elements: (block_rows * shape.columns) as u64,
-            inputs: digest.unwrap_or_default(),
-            quantizer: Box::new(Rounding { recipe: Arc::clone(recipe), shape, block_rows, statistics }),
+            block_elements: (cut.block_rows * shape.columns) as u64,
+            unit_blocks: cut.unit_rows.div_ceil(cut.block_rows),
+            unit_memory: cut.memory,
+            inputs: statistics.as_ref().map(TensorStatistics::check).transpose()?.unwrap_or_default(),
+            quantizer: Box::new(Rounding { recipe: Arc::clone(recipe), shape, block_rows: cut.block_rows, statistics }),
         })
     }
-}
-
-/// Elements of a block, about.
-const BLOCK_ELEMENTS: usize = 1 << 19;
-/// Elements that blocks have a multiple of, where rows permit.
-const TILE: usize = 4096;
-
-/// Rows of a block: a multiple of what the recipe needs, and about [`BLOCK_ELEMENTS`].
-fn block_rows(recipe: &Recipe, shape: Shape) -> Result<usize> {
-    let unit = recipe.method().unit_rows();
-    let most = MAX_BLOCK_LEN as usize / (shape.dtype.bits() as usize / 8);
-    let least = unit.min(shape.rows);
-    if shape.columns.checked_mul(least).is_none_or(|elements| elements > most) {
-        let why = format!("a block of {least} rows of {} elements is longer than the format permits", shape.columns);
-        return Err(invalid(why, Some("choose a recipe for fewer rows at once, or none")));
-    }
-    let whole_tiles = (1..=TILE).find(|&n| (n * unit * shape.columns).is_multiple_of(TILE)).unwrap_or(1) * unit;
-    let fits = |rows: usize| rows.checked_mul(shape.columns).is_some_and(|elements| elements <= BLOCK_ELEMENTS);
-    let step = if fits(whole_tiles) { whole_tiles } else { unit };
-    Ok(((BLOCK_ELEMENTS / shape.columns / step).max(1) * step).min(shape.rows))
 }
 
 /// Rounds a tensor by a recipe.
@@ -230,19 +229,19 @@ struct Rounding {
     recipe: Arc<Recipe>,
     shape: Shape,
     block_rows: usize,
-    /// Where statistics are, and under which name.
-    statistics: Option<(Arc<StatisticsFile>, String)>,
+    statistics: Option<TensorStatistics>,
 }
 
 impl Rounding {
-    fn statistics(&self) -> Result<Option<Statistics>> {
-        let Some((file, tensor)) = &self.statistics else { return Ok(None) };
-        file.read(tensor, self.shape.columns)
+    /// Some rows of the tensor.
+    fn matrix(&self, bytes: &[u8]) -> Result<Matrix> {
+        let Shape { dtype, columns, .. } = self.shape;
+        let rows = bytes.len() / (columns * dtype.bits() as usize / 8);
+        Matrix::from_bytes(dtype, rows, columns, bytes).ok_or_else(|| unsuitable(dtype))
     }
 
-    fn matrix(&self, bytes: &[u8]) -> Result<Matrix> {
-        let Shape { dtype, rows, columns } = self.shape;
-        Matrix::from_bytes(dtype, rows, columns, bytes).ok_or_else(|| unsuitable(dtype))
+    fn row(&self, element: u64) -> usize {
+        element as usize / self.shape.columns
     }
 }
 
@@ -251,26 +250,40 @@ fn unsuitable(dtype: Dtype) -> Error {
 }
 
 impl QuantizeTensor for Rounding {
-    fn quantize(&self, bytes: &[u8], threads: usize) -> Result<Vec<Parts>> {
+    fn quantize(&self, first: u64, bytes: &[u8], threads: usize) -> Result<Vec<Parts>> {
         let weights = self.matrix(bytes)?;
         if let Some(at) = weights.data().iter().position(|weight| !weight.is_finite()) {
-            let (row, column) = (at / self.shape.columns, at % self.shape.columns);
+            let (row, column) = (self.row(first) + at / self.shape.columns, at % self.shape.columns);
             let why = format!("the weight in row {row}, column {column} is {}", weights.data()[at]);
             return Err(invalid(why, Some("give this tensor the recipe \"lossless\"")));
         }
-        let statistics = self.statistics()?;
+        let inputs = self.statistics.as_ref().map(|statistics| statistics.rows_from(self.row(first)));
         self.recipe.method().quantize(Task {
-            shape: self.shape,
+            shape: Shape { rows: weights.rows(), ..self.shape },
             weights: &weights,
             block_rows: self.block_rows,
-            statistics: statistics.as_ref(),
+            statistics: inputs.as_ref().map(|inputs| inputs as &dyn Inputs),
             threads,
         })
     }
 
-    fn measure(&self, original: &[u8], decoded: &[u8]) -> Result<LossyError> {
+    fn measure(&self, first: u64, original: &[u8], decoded: &[u8]) -> Result<Deviation> {
         let (original, decoded) = (self.matrix(original)?, self.matrix(decoded)?);
-        let outputs = |statistics: &Statistics| output_error(&original, &decoded, statistics).sqrt();
-        Ok(LossyError { weights: weight_error(&original, &decoded), outputs: self.statistics()?.as_ref().map(outputs) })
+        let mut deviation = Deviation { weights: squared_error(&original, &decoded), outputs: None };
+        let Some(statistics) = &self.statistics else { return Ok(deviation) };
+        let inputs = statistics.rows_from(self.row(first));
+        let mut row = 0;
+        while row < original.rows() {
+            let (rows, statistics) = inputs.of_row(row)?;
+            let rows = row..rows.end.min(original.rows());
+            row = rows.end;
+            // Where no inputs were seen there are no outputs to speak of.
+            if statistics.hessian().is_some() {
+                let (original, decoded) = (original.part(rows.clone()), decoded.part(rows));
+                let outputs = Some(squared_output_error(&original, &decoded, &statistics));
+                deviation.add(Deviation { outputs, ..Deviation::default() });
+            }
+        }
+        Ok(deviation)
     }
 }

@@ -6,8 +6,7 @@
 
 use std::sync::Arc;
 
-use cmz_codec::Scratch;
-use cmz_codec::convert::{Phase, Progress, estimate};
+use cmz_codec::convert::{Deviation, Phase, Progress, estimate};
 use cmz_codec::io::ReadAt;
 use cmz_codec::pipeline;
 use cmz_codec::safetensors::{Entry, Header};
@@ -101,11 +100,9 @@ impl Plan {
         threads: usize,
     ) -> Result<Vec<Trial<Arc<Recipe>>>> {
         let Some(shape) = shape_of(entry) else { return Ok(Vec::new()) };
-        let mut original = vec![0; entry.byte_len() as usize];
-        source.read_at(entry.range.start, &mut original)?;
         let tried = recipe.with_all_bits()?.into_iter().map(|recipe| {
             let recipe = Arc::new(recipe);
-            let lossy = self.lossy(&recipe, &entry.name, shape)?;
+            let lossy = self.lossy(&recipe, entry, shape)?;
             let tensor = Tensor {
                 name: entry.name.clone(),
                 dtype: entry.dtype.clone(),
@@ -114,19 +111,28 @@ impl Plan {
                 encoding: lossy.encoding.clone(),
             };
             let stored = StoredTensor::of_tensor(&tensor)?;
-            let blocks = lossy.quantizer.quantize(&original, threads)?;
-            let (mut len, mut decoded) = (0, Vec::with_capacity(original.len()));
-            pipeline::ordered(
-                threads,
-                blocks.into_iter().zip(original.chunks(tensor.block_len() as usize)),
-                |(parts, bytes), scratch: &mut Scratch| stored.encode_parts(bytes.len(), parts, Level::Fast, scratch),
-                |(block, bytes)| {
-                    len += block.payload.len() as u64 + BLOCK_OVERHEAD + block_header_len(block.streams.len()) as u64;
-                    decoded.extend(bytes);
-                    Ok(())
-                },
-            )?;
-            let error = lossy.quantizer.measure(&original, &decoded)?;
+            let (mut len, mut deviation) = (0, Deviation::default());
+            let unit_len = tensor.block_len() * lossy.unit_blocks as u64;
+            for (start, number) in entry.range.clone().step_by(unit_len as usize).zip(0..) {
+                let mut original = vec![0; unit_len.min(entry.range.end - start) as usize];
+                source.read_at(start, &mut original)?;
+                let first = number * lossy.block_elements * lossy.unit_blocks as u64;
+                let blocks = lossy.quantizer.quantize(first, &original, threads)?;
+                let mut decoded = Vec::with_capacity(original.len());
+                pipeline::ordered(
+                    threads,
+                    blocks.into_iter().zip(original.chunks(tensor.block_len() as usize)),
+                    |(parts, bytes), scratch| stored.encode_parts(bytes.len(), parts, Level::Fast, scratch),
+                    |(block, bytes)| {
+                        let overhead = BLOCK_OVERHEAD + block_header_len(block.streams.len()) as u64;
+                        len += block.payload.len() as u64 + overhead;
+                        decoded.extend(bytes);
+                        Ok(())
+                    },
+                )?;
+                deviation.add(lossy.quantizer.measure(first, &original, &decoded)?);
+            }
+            let error = deviation.error();
             let error = error.outputs.unwrap_or(error.weights);
             Ok(Trial { recipe, len, error: error * error * elements(shape) as f64 })
         });

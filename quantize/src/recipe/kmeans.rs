@@ -1,11 +1,15 @@
 //! `kmeans`: a palette for some rows, and the weights that it fits worst kept as they are (Kim et al., "SqueezeLLM", 2023).
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use cmz_codec::array::Parts;
 use cmz_codec::pipeline;
 use cmz_format::{Component, Dtype, Encoding, Result};
 
 use super::streams::{Float, encoded, floats, group, symbols};
 use super::{Entry, Kind, Method, Param, Shape, Task};
+use crate::solver::Statistics;
 
 /// The recipe.
 pub(super) const ENTRY: Entry = Entry {
@@ -88,8 +92,15 @@ impl Method for Kmeans {
             (0..rows).step_by(task.block_rows),
             |first, _| {
                 let mut block = Block::default();
+                let mut known: Option<(Range<usize>, Arc<Statistics>)> = None;
                 for first in (first..rows.min(first + task.block_rows)).step_by(self.rows) {
-                    self.palette(task, first..rows.min(first + self.rows), &mut block);
+                    if let Some(inputs) = task.statistics
+                        && known.as_ref().is_none_or(|(of, _)| !of.contains(&first))
+                    {
+                        known = Some(inputs.of_row(first)?);
+                    }
+                    let statistics = known.as_ref().map(|(_, statistics)| &**statistics);
+                    self.palette(task, first..rows.min(first + self.rows), statistics, &mut block);
                 }
                 Ok(block)
             },
@@ -104,16 +115,15 @@ impl Method for Kmeans {
 
 impl Kmeans {
     /// Chooses a palette for some rows.
-    fn palette(&self, task: Task<'_>, rows: std::ops::Range<usize>, block: &mut Block) {
+    fn palette(&self, task: Task<'_>, rows: Range<usize>, statistics: Option<&Statistics>, block: &mut Block) {
         let weights: Vec<f32> = rows.flat_map(|row| task.weights.row(row).iter().copied()).collect();
         let mut by_size: Vec<usize> = (0..weights.len()).collect();
         by_size.sort_by(|&a, &b| weights[b].abs().total_cmp(&weights[a].abs()).then(a.cmp(&b)));
         let mut kept = vec![false; weights.len()];
         let outliers = (self.outliers * weights.len() as f64) as usize;
         by_size[..outliers].iter().for_each(|&at| kept[at] = true);
-        let importance = |at: usize| {
-            task.statistics.map_or(1.0, |statistics| f64::from(statistics.diagonal(at % task.shape.columns)))
-        };
+        let importance =
+            |at: usize| statistics.map_or(1.0, |statistics| f64::from(statistics.diagonal(at % task.shape.columns)));
         let point = |at: usize| (weights[at], importance(at));
         let mut points: Vec<Point> = (0..weights.len()).filter(|&at| !kept[at]).map(point).collect();
         if points.iter().all(|(_, importance)| *importance == 0.0) {

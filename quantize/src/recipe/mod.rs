@@ -1,7 +1,8 @@
 //! Recipes: named ways to store a matrix in few bits, with parameters, in one table.
 
 use std::fmt;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
+use std::sync::Arc;
 
 use cmz_codec::array::Parts;
 use cmz_format::{Code, Dtype, Encoding, Error, Result};
@@ -94,9 +95,35 @@ pub struct Task<'a> {
     /// Rows of each block but the last: a multiple of [`Method::unit_rows`].
     pub block_rows: usize,
     /// What is known of the layer's inputs.
-    pub statistics: Option<&'a Statistics>,
+    pub statistics: Option<&'a dyn Inputs>,
     /// Threads to work on. The result does not depend on it.
     pub threads: usize,
+}
+
+/// What is known of the inputs of a matrix's rows: of all of them the same, or of each expert's.
+pub trait Inputs: fmt::Debug + Sync {
+    /// Statistics of the inputs of a row, and the rows that have the same inputs; there may be fewer rows.
+    ///
+    /// # Errors
+    /// Why they cannot be read, or are none.
+    fn of_row(&self, row: usize) -> Result<(Range<usize>, Arc<Statistics>)>;
+}
+
+impl Inputs for Arc<Statistics> {
+    fn of_row(&self, _: usize) -> Result<(Range<usize>, Arc<Statistics>)> {
+        Ok((0..usize::MAX, Self::clone(self)))
+    }
+}
+
+/// What of a tensor can be rounded without the rest of it, to the same result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Apart {
+    /// Any [unit](Method::unit_rows) of rows.
+    Rows,
+    /// A matrix of a stack.
+    Matrices,
+    /// The whole tensor alone.
+    Tensors,
 }
 
 /// What a recipe with its parameters does.
@@ -110,6 +137,11 @@ pub trait Method: fmt::Debug + Send + Sync {
     /// Rows that belong together: a block has a multiple of them.
     fn unit_rows(&self) -> usize {
         1
+    }
+
+    /// What can be rounded by itself.
+    fn apart(&self) -> Apart {
+        Apart::Rows
     }
 
     /// Whether [`Task::statistics`] are needed.

@@ -81,11 +81,24 @@ pub(super) fn round<G: Grid>(
     let Choosing::Gptq { order, damping } = choosing else { return nearest(task, grid, columns) };
     // Groups that follow the order of solving would have to be stored in it.
     let fit = if order == Order::Activation { Fit::Static } else { Fit::Compensated };
-    let statistics = task.statistics.ok_or_else(|| invalid("GPTQ needs statistics", None))?;
-    let solved = solver_of(statistics, task.threads, order, damping)?.gptq(task.weights, grid, columns, fit)?;
+    let inputs = task.statistics.ok_or_else(|| invalid("GPTQ needs statistics", None))?;
+    let (mut codes, mut groups) = (Vec::new(), Vec::new());
+    let mut row = 0;
+    while row < task.shape.rows {
+        let (rows, statistics) = inputs.of_row(row)?;
+        let end = rows.end.min(task.shape.rows);
+        let solver = solver_of(&statistics, task.threads, order, damping)?;
+        let solved = match end - row == task.shape.rows {
+            true => solver.gptq(task.weights, grid, columns, fit)?,
+            false => solver.gptq(&task.weights.part(row..end), grid, columns, fit)?,
+        };
+        codes.extend(solved.codes);
+        groups.extend(solved.groups);
+        row = end;
+    }
     let across = task.shape.columns.div_ceil(columns);
-    let codes = solved.codes.chunks(task.block_rows * task.shape.columns);
-    let groups = solved.groups.chunks(task.block_rows * across);
+    let codes = codes.chunks(task.block_rows * task.shape.columns);
+    let groups = groups.chunks(task.block_rows * across);
     Ok(codes.zip(groups).map(|(codes, groups)| Rounded { codes: codes.to_vec(), groups: groups.to_vec() }).collect())
 }
 

@@ -1,5 +1,7 @@
 //! `spqr`: small groups whose scales and zero points are rounded in turn, and outliers (Dettmers et al., "SpQR", 2023).
 
+use std::sync::Arc;
+
 use cmz_codec::array::Parts;
 use cmz_format::{Component, Dtype, Encoding, Result};
 use half::f16;
@@ -7,7 +9,7 @@ use half::f16;
 use super::kmeans::{bitmap, sparse};
 use super::rounding::{DAMPING, ORDER, order, solver_of};
 use super::streams::{encoded, floats, group, raw, symbols};
-use super::{Entry, Kind, Method, Param, Shape, Task, invalid};
+use super::{Apart, Entry, Kind, Method, Param, Shape, Task, invalid};
 use crate::solver::{Order, Outliers, SecondLevel, Spqr as Solved, SpqrOptions, Statistics};
 
 /// The recipe.
@@ -162,10 +164,17 @@ impl Method for Spqr {
         self.options.row_group
     }
 
+    /// Its outliers are a share of a matrix, and its columns have one order.
+    fn apart(&self) -> Apart {
+        Apart::Matrices
+    }
+
     fn quantize(&self, task: Task<'_>) -> Result<Vec<Parts>> {
-        let unknown = Statistics::identity(task.shape.columns);
-        let statistics = task.statistics.unwrap_or(&unknown);
-        let solver = solver_of(statistics, task.threads, self.order, self.damping)?;
+        let statistics = match task.statistics {
+            Some(inputs) => inputs.of_row(0)?.1,
+            None => Arc::new(Statistics::identity(task.shape.columns)),
+        };
+        let solver = solver_of(&statistics, task.threads, self.order, self.damping)?;
         let solved = solver.spqr(task.weights, self.options(task.shape))?;
         let rows = task.shape.rows;
         let starts = (0..rows).step_by(task.block_rows);

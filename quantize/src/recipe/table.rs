@@ -6,7 +6,7 @@ use cmz_format::{Component, Dtype, Encoding, Result};
 use super::rounding::{Choosing, DAMPING, ORDER, SOLVER, round};
 use super::small::{E2M1, E4M3_MAX, NF4 as NF4_TABLE, e4m3_code, e4m3_value, e8m0_code, e8m0_value};
 use super::streams::{Float, encoded, floats, group, plain_raw, row_share, symbols, whole_block};
-use super::{Entry, Kind, Method, Param, Params, Shape, Task, group_param};
+use super::{Apart, Entry, Kind, Method, Param, Params, Shape, Task, group_param};
 use crate::solver::Grid;
 
 const FIT: Param = Param {
@@ -196,6 +196,10 @@ impl Method for Table {
             ],
             [("values", Component::Encoded(codebook)), ("scales", scales)],
         ))
+    }
+
+    fn apart(&self) -> Apart {
+        if self.scale == ScaleKind::E4m3 { Apart::Tensors } else { Apart::Rows }
     }
 
     fn needs_statistics(&self) -> bool {

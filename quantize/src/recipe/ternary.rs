@@ -74,6 +74,8 @@ impl Method for Ternary {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use cmz_codec::Scratch;
     use cmz_codec::array::{StoredArray, array_of};
     use cmz_codec::encoding::{Array, Element, Encoding as _, ternary::BY_ROW};
@@ -82,7 +84,7 @@ mod tests {
 
     use super::*;
     use crate::Matrix;
-    use crate::recipe::Recipe;
+    use crate::recipe::{Inputs, Recipe};
     use crate::solver::testing::{correlated, weights};
     use crate::solver::{Statistics, output_error};
 
@@ -91,6 +93,8 @@ mod tests {
     const SHAPE: Shape = Shape { dtype: Dtype::F32, rows: ROWS, columns: COLUMNS };
 
     fn quantize(recipe: &Recipe, weights: &Matrix, block_rows: usize, statistics: Option<&Statistics>) -> Vec<Parts> {
+        let known = statistics.map(|statistics| Arc::new(statistics.clone()));
+        let statistics = known.as_ref().map(|known| known as &dyn Inputs);
         let task = Task { shape: SHAPE, weights, block_rows, statistics, threads: 2 };
         recipe.method().quantize(task).unwrap()
     }

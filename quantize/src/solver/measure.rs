@@ -1,5 +1,7 @@
 //! How far decoded weights are from what they were.
 
+use cmz_codec::convert::SquaredError;
+
 use super::Statistics;
 use crate::Matrix;
 
@@ -14,9 +16,17 @@ const LANES: usize = 16;
 /// If the matrices have not the same shape.
 #[must_use]
 pub fn weight_error(original: &Matrix, decoded: &Matrix) -> f64 {
-    let difference = difference(original, decoded);
+    ratio(squared_error(original, decoded)).sqrt()
+}
+
+/// The squared error of weights, and their own square.
+///
+/// # Panics
+/// If the matrices have not the same shape.
+#[must_use]
+pub fn squared_error(original: &Matrix, decoded: &Matrix) -> SquaredError {
     let squares = |matrix: &Matrix| matrix.data().iter().map(|&w| f64::from(w) * f64::from(w)).sum();
-    ratio(squares(&difference), squares(original)).sqrt()
+    SquaredError { error: squares(&difference(original, decoded)), of: squares(original) }
 }
 
 /// The relative mean squared error of a layer's outputs: tr((W − Ŵ)·H·(W − Ŵ)ᵀ) / tr(W·H·Wᵀ). 0 if both traces are.
@@ -25,11 +35,20 @@ pub fn weight_error(original: &Matrix, decoded: &Matrix) -> f64 {
 /// If the matrices have not the same shape, or not the columns of the statistics.
 #[must_use]
 pub fn output_error(original: &Matrix, decoded: &Matrix, statistics: &Statistics) -> f64 {
-    assert_eq!(original.columns(), statistics.columns(), "columns of weights and of statistics");
-    ratio(energy(&difference(original, decoded), statistics), energy(original, statistics))
+    ratio(squared_output_error(original, decoded, statistics))
 }
 
-fn ratio(error: f64, of: f64) -> f64 {
+/// The squared error of a layer's outputs, and their own square, both over the same number.
+///
+/// # Panics
+/// As [`output_error`].
+#[must_use]
+pub fn squared_output_error(original: &Matrix, decoded: &Matrix, statistics: &Statistics) -> SquaredError {
+    assert_eq!(original.columns(), statistics.columns(), "columns of weights and of statistics");
+    SquaredError { error: energy(&difference(original, decoded), statistics), of: energy(original, statistics) }
+}
+
+fn ratio(SquaredError { error, of }: SquaredError) -> f64 {
     if error == 0.0 { 0.0 } else { error / of }
 }
 

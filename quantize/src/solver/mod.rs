@@ -26,7 +26,7 @@ mod tests;
 
 pub use gptq::{Fit, Gptq, Grid};
 pub use grids::{Affine, AffineGroup, Codebook, Ternary, TernaryRow};
-pub use measure::{output_error, weight_error};
+pub use measure::{output_error, squared_error, squared_output_error, weight_error};
 pub use spqr::{Outliers, SecondLevel, Spqr, SpqrOptions};
 pub use statistics::Statistics;
 

@@ -13,6 +13,8 @@ mod ternary;
 mod unsupported;
 mod views;
 
+pub use views::seeds as view_seeds;
+
 use std::fmt::Write;
 use std::sync::LazyLock;
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::Found::Open;
 use super::{Good, Refused};
 use crate::cmz::{Storage, write};
+use crate::fuzz::join;
 use crate::raw_file::RawFile;
 use crate::source::Source;
 
@@ -126,6 +127,9 @@ fn bytes(role: &str, dtype: &str, elements: usize, seed: &mut u64) -> Vec<u8> {
     };
     let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect();
     match (role, dtype) {
+        ("order", _) if elements == 18 => words(&(0..18).map(|i| i * 7 % 18).collect::<Vec<_>>()),
+        ("outlier_places", _) => [0u64, 1, 3, 5, 0, 17].iter().flat_map(|place| place.to_le_bytes()).collect(),
+        ("outliers", "F16") => [0u16, 0x3c00, 0xbc00].iter().flat_map(|half| half.to_le_bytes()).collect(),
         ("groups", _) => words(&[1, 0, 1, 0]),
         ("outlier_offsets", _) => words(&[0, 32]),
         ("outliers", _) => {
@@ -148,6 +152,49 @@ fn bytes(role: &str, dtype: &str, elements: usize, seed: &mut u64) -> Vec<u8> {
             (0..elements * size).map(|_| next() as u8).collect()
         }
     }
+}
+
+/// A layer as SpQR's quantizer saves it.
+fn saved_layer() -> (Value, Vec<Part>) {
+    (
+        view("spqr_saved", "F16", &[4, 18], "spqr_groups", json!({"group_size": 10})),
+        vec![
+            ("codes", "I8", vec![4, 18]),
+            ("order", "I32", vec![18]),
+            ("outlier_places", "I64", vec![2, 3]),
+            ("outliers", "F16", vec![3]),
+            ("scales.0", "I8", vec![2, 2]),
+            ("scales.1", "I8", vec![2, 2]),
+            ("scale_scales.0", "F16", vec![2, 1]),
+            ("scale_scales.1", "F16", vec![2, 1]),
+            ("scale_zero_points.0", "F16", vec![2, 1]),
+            ("scale_zero_points.1", "F16", vec![2, 1]),
+            ("zero_points.0", "I8", vec![2, 2]),
+            ("zero_points.1", "I8", vec![2, 2]),
+            ("zero_point_scales.0", "F16", vec![2, 1]),
+            ("zero_point_scales.1", "F16", vec![2, 1]),
+            ("zero_point_zero_points.0", "F16", vec![2, 1]),
+            ("zero_point_zero_points.1", "F16", vec![2, 1]),
+        ],
+    )
+}
+
+/// Inputs of the fuzz target `views`: each view, and the bytes of its parts.
+#[must_use]
+pub fn seeds() -> Vec<Vec<u8>> {
+    let mut seed = 7;
+    let input = |(view, parts): (Value, Vec<Part>)| {
+        let sizes: serde_json::Map<_, _> =
+            parts.iter().map(|(role, dtype, shape)| ((*role).to_owned(), json!([dtype, shape]))).collect();
+        let described = json!([view["layout"], view["dtype"], view["shape"], view["params"], sizes]);
+        // In the order of their roles.
+        let mut parts = parts;
+        parts.sort_by_key(|(role, ..)| *role);
+        let mut of =
+            |(role, dtype, shape): &Part| bytes(role, dtype, shape.iter().product::<u64>() as usize, &mut seed);
+        join(described.to_string().as_bytes(), &parts.iter().map(&mut of).collect::<Vec<_>>().concat())
+    };
+    views().into_iter().chain([saved_layer()]).map(input).collect()
 }
 
 fn source(count: usize) -> Vec<u8> {

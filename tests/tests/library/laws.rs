@@ -4,7 +4,7 @@ use cmz_codec::encoding::{Array, Element};
 use cmz_codec::io::IoMode;
 use cmz_codec::registry::{ENCODINGS, STREAMS};
 use cmz_codec::safetensors::{Entry, Header};
-use cmz_codec::{Archive, Code};
+use cmz_codec::{Archive, Code, TensorPart};
 use cmz_format::Dtype;
 use cmz_tests::check::{open_bytes, open_file, source_of};
 use cmz_tests::cmz::{Storage, write};
@@ -111,8 +111,28 @@ fn check_reads(archive: &Archive, tensor: usize, expected: &[u8]) {
     if let Some(slice) = archive.slice(&name).unwrap() {
         assert!(slice == expected);
     }
+    check_parts(archive, tensor, expected);
     let mut wrong = vec![0; expected.len() + 1];
     assert_eq!(archive.read_into(&name, &mut wrong, 1).unwrap_err().code(), Code::InvalidArgument);
+}
+
+/// Parts of a tensor that are read together, wherever they begin and end, make up the whole; what goes beyond it is refused.
+fn check_parts(archive: &Archive, tensor: usize, expected: &[u8]) {
+    for threads in [1, 3] {
+        let mut buffer = vec![0xEE; expected.len()];
+        let (first, rest) = buffer.split_at_mut(expected.len() / 3);
+        let (second, third) = rest.split_at_mut(rest.len() / 5);
+        let mut start = 0;
+        let parts = [first, second, third].map(|bytes| {
+            let part = TensorPart { tensor, start, bytes };
+            start += part.bytes.len() as u64;
+            part
+        });
+        archive.read_parts(parts.into(), threads).unwrap();
+        assert!(buffer == expected);
+    }
+    let beyond = TensorPart { tensor, start: expected.len() as u64, bytes: &mut [0] };
+    assert_eq!(archive.read_parts(vec![beyond], 1).unwrap_err().code(), Code::InvalidArgument);
 }
 
 /// Rows are slices of the whole, for every range; what is outside is refused.

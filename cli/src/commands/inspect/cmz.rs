@@ -132,6 +132,7 @@ fn row(archive: &Archive, number: usize) -> Row {
         byte_len: index.tensor_len(number),
         encoding: encoding(&tensor.encoding),
         outline: outline(&tensor.encoding),
+        is_ternary: tensor.encoding.name == "ternary",
         blocks: records.len(),
         entropy: None,
         lossy: None,

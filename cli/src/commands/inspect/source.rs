@@ -67,6 +67,7 @@ fn row((number, entry): (usize, &Entry)) -> Row {
         byte_len,
         encoding: "-".to_owned(),
         outline: "-".to_owned(),
+        is_ternary: false,
         blocks: 0,
         entropy: None,
         lossy: None,

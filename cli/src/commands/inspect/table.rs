@@ -24,6 +24,8 @@ pub(super) struct Row {
     pub(super) encoding: String,
     /// The same as the table shows it.
     pub(super) outline: String,
+    /// Whether the elements are those of ternary weights.
+    pub(super) is_ternary: bool,
     pub(super) blocks: usize,
     /// With --entropy, unless the tensor cannot be decoded.
     pub(super) entropy: Option<TensorEntropy>,
@@ -53,6 +55,13 @@ impl Row {
     fn entropy_cells(&self) -> [String; 2] {
         let measured = self.measured();
         [decimal(measured.and_then(Measured::entropy), 3), decimal(measured.and_then(Measured::above), 2)]
+    }
+
+    /// The share of zeros among the symbols of ternary weights, on which their length depends.
+    fn zero_share(&self) -> Option<f64> {
+        let symbols = |component: &&ComponentEntropy| component.name == "symbols";
+        let measured = self.entropy.as_ref().filter(|_| self.is_ternary)?;
+        measured.components.iter().find(symbols)?.zero_share()
     }
 
     fn lossy_cells(&self) -> [String; 3] {
@@ -97,6 +106,9 @@ impl Row {
         if let (Some(entropy), Some(measured)) = (&self.entropy, self.measured()) {
             json["entropy"] = measured.json();
             json["entropy"]["components"] = entropy.components.iter().map(component_json).collect();
+            if let Some(zeros) = self.zero_share() {
+                json["zero_share"] = zeros.into();
+            }
         }
         json
     }
@@ -138,11 +150,18 @@ pub(super) fn text(rows: &[Row]) -> String {
         head.extend(["entropy", "above %"]);
         cells.iter_mut().zip(rows).for_each(|(cells, row)| cells.extend(row.entropy_cells()));
     }
+    let mut right = vec![3, 4, 6, 7, 8];
+    if rows.iter().any(|row| row.zero_share().is_some()) {
+        right.push(head.len());
+        head.push("zeros %");
+        let percent = |row: &Row| decimal(row.zero_share().map(|share| 100.0 * share), 1);
+        cells.iter_mut().zip(rows).for_each(|(cells, row)| cells.push(percent(row)));
+    }
     if rows.iter().any(|row| row.lossy.is_some()) {
         head.extend(["error", "output error", "recipe"]);
         cells.iter_mut().zip(rows).for_each(|(cells, row)| cells.extend(row.lossy_cells()));
     }
-    text::table(&head, &[3, 4, 6, 7, 8], &cells)
+    text::table(&head, &right, &cells)
 }
 
 /// Tensors and bytes of each element type.

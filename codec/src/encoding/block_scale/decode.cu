@@ -5,7 +5,7 @@
 // What is done with a scale.
 enum Sense : uint8_t { MULTIPLY = 0, DIVIDE = 1 };
 
-// The job's table. As on the host: tables.rs.
+// The job's table. As on the host: parameters.rs.
 struct BlockScale {
     Groups groups;
     uint32_t count;                 // of groups

@@ -6,7 +6,7 @@
 // Where entries come from.
 enum Form : uint8_t { TABLE = 0, BINARY = 1 };
 
-// The job's table. As on the host: tables.rs.
+// The job's table. As on the host: parameters.rs.
 struct Codebook {
     Groups groups;           // of indices
     uint64_t by_row, by_dim; // for `divide`

@@ -3,7 +3,7 @@
 // by side can be written at once, and those of a row are read from few lines.
 #include "groups.cuh"
 
-// The job's table; where each column comes from follows, 16 bits each. As on the host: tables.rs.
+// The job's table; where each column comes from follows, 16 bits each. As on the host: parameters.rs.
 struct Permute {
     uint64_t by_row;      // for `divide`
     uint32_t row;         // elements of a row

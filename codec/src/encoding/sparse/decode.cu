@@ -7,7 +7,7 @@
 enum Mode : uint8_t { REPLACE = 0, ADD = 1, ADD_HALF = 2 };
 enum Index : uint8_t { BITMAP = 0, ROWS = 1, N_OF_M = 2 };
 
-// The job's table; what the host has counted follows. As on the host: tables.rs. A unit is an element, a piece of a row or a run.
+// The job's table; what the host has counted follows. As on the host: parameters.rs. A unit is an element, a piece of a row or a run.
 struct Sparse {
     uint64_t by_units;       // for `divide`
     uint32_t row;            // elements of a row

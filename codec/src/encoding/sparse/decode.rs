@@ -17,23 +17,34 @@ pub(super) fn join<T: Number>(
     values: &[f32],
     data: &mut [u8],
 ) -> Result<(), StreamError> {
-    let elements = T::of_mut(data);
-    let mut values = values.iter();
-    let mut next = || values.next().copied().ok_or(StreamError::Length);
-    match mode {
-        Mode::Replace | Mode::Fill => places.for_each(index, |i| {
-            elements[i] = T::from_f32(next()?);
-            Ok(())
-        })?,
-        Mode::Add(Arithmetic::F32) => places.for_each(index, |i| {
-            elements[i] = T::from_f32(T::to_f32(elements[i]) + next()?);
-            Ok(())
-        })?,
-        Mode::Add(Arithmetic::F16) => places.for_each(index, |i| {
-            let (base, value) = (round_to_half(T::to_f32(elements[i])), round_to_half(next()?));
-            elements[i] = T::from_f32(round_to_half(base + value));
-            Ok(())
-        })?,
+    if places.count(index[0])? != values.len() {
+        return Err(StreamError::Length);
     }
-    if values.len() == 0 { Ok(()) } else { Err(StreamError::Length) }
+    let elements = T::of_mut(data);
+    match mode {
+        Mode::Replace | Mode::Fill => {
+            let values: Vec<T::Bytes> = values.iter().map(|&value| T::from_f32(value)).collect();
+            let mut next = values.iter();
+            places.for_each(index, |i| {
+                if let Some(&value) = next.next() {
+                    elements[i] = value;
+                }
+            })
+        }
+        Mode::Add(arithmetic) => {
+            let mut next = values.iter();
+            places.for_each(index, |i| {
+                let value = next.next().copied().unwrap_or_default();
+                elements[i] = T::from_f32(add(arithmetic, T::to_f32(elements[i]), value));
+            })
+        }
+    }
+}
+
+#[inline(always)]
+fn add(arithmetic: Arithmetic, base: f32, value: f32) -> f32 {
+    match arithmetic {
+        Arithmetic::F32 => base + value,
+        Arithmetic::F16 => round_to_half(round_to_half(base) + round_to_half(value)),
+    }
 }

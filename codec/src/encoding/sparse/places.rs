@@ -56,7 +56,11 @@ impl Places {
     pub(super) fn least(&self) -> usize {
         match self.index {
             Index::Bitmap | Index::Rows => 0,
-            Index::NOfM { n, m } => self.runs_of(m.into()).map(|run| run.len().min(n.into())).sum(),
+            Index::NOfM { n, m } => {
+                let (n, m) = (usize::from(n), usize::from(m));
+                let of_row = |len: usize| len / m * n + (len % m).min(n);
+                self.elements / self.row * of_row(self.row) + of_row(self.elements % self.row)
+            }
         }
     }
 
@@ -88,12 +92,9 @@ impl Places {
         }
     }
 
-    /// Hands out every place, in order.
-    pub(super) fn for_each(
-        &self,
-        index: &[&[u8]],
-        mut visit: impl FnMut(usize) -> Result<(), StreamError>,
-    ) -> Result<(), StreamError> {
+    /// Hands out every place, in order: as many as [`Self::count`] says, unless there is an error.
+    #[inline(always)]
+    pub(super) fn for_each(&self, index: &[&[u8]], mut visit: impl FnMut(usize)) -> Result<(), StreamError> {
         match self.index {
             Index::Bitmap => {
                 self.count(index[0])?;
@@ -102,7 +103,7 @@ impl Places {
                     word[..bytes.len()].copy_from_slice(bytes);
                     let mut word = u64::from_le_bytes(word);
                     while word != 0 {
-                        visit(64 * i + word.trailing_zeros() as usize)?;
+                        visit(64 * i + word.trailing_zeros() as usize);
                         word &= word - 1;
                     }
                 }
@@ -116,27 +117,43 @@ impl Places {
                         if place >= piece.end {
                             return Err(StreamError::Invalid("a value is behind the end of its row"));
                         }
-                        visit(place)?;
+                        visit(place);
                         next = place + 1;
                     }
                 }
             }
-            Index::NOfM { n, m } => {
-                let mut positions = index[0].iter();
-                for run in self.runs_of(m.into()) {
-                    let mut next = 0;
-                    for &position in positions.by_ref().take(run.len().min(n.into())) {
-                        let position = usize::from(position);
-                        if position < next || position >= run.len() {
-                            return Err(StreamError::Invalid("the positions of a run do not ascend within it"));
-                        }
-                        visit(run.start + position)?;
-                        next = position + 1;
-                    }
-                }
-            }
+            // The common numbers as constants, so that their loops are unrolled.
+            Index::NOfM { n: 2, m: 4 } => self.for_each_of_runs(2, 4, index[0], visit)?,
+            Index::NOfM { n: 1, m: 2 } => self.for_each_of_runs(1, 2, index[0], visit)?,
+            Index::NOfM { n: 4, m: 8 } => self.for_each_of_runs(4, 8, index[0], visit)?,
+            Index::NOfM { n, m } => self.for_each_of_runs(n.into(), m.into(), index[0], visit)?,
         }
         Ok(())
+    }
+
+    /// Hands out the `n` places of each run of `m` elements.
+    #[inline(always)]
+    fn for_each_of_runs(
+        &self,
+        n: usize,
+        m: usize,
+        positions: &[u8],
+        mut visit: impl FnMut(usize),
+    ) -> Result<(), StreamError> {
+        let (mut rest, mut sound) = (positions, true);
+        for row in (0..self.elements).step_by(self.row) {
+            let whole = (self.elements - row).min(self.row) / m;
+            let (of_whole, others) = rest.split_at_checked(whole * n).ok_or(StreamError::Length)?;
+            for (i, positions) in of_whole.chunks_exact(n).enumerate() {
+                sound &= visit_run(row + i * m, m, positions, &mut visit);
+            }
+            let last = row + whole * m;
+            let len = self.elements.min(row + self.row) - last;
+            let (of_last, others) = others.split_at_checked(n.min(len)).ok_or(StreamError::Length)?;
+            sound &= visit_run(last, len, of_last, &mut visit);
+            rest = others;
+        }
+        if sound { Ok(()) } else { Err(StreamError::Invalid("the positions of a run do not ascend within it")) }
     }
 
     /// Writes the positions of the elements of greatest magnitude in each run, and hands them out.
@@ -163,6 +180,20 @@ impl Places {
             (start..end).step_by(len).map(move |start| start..(start + len).min(end))
         })
     }
+}
+
+/// Hands out the places of a run of `len` elements that begins at `start`; false if they do not ascend within it. Then
+/// those that are handed out lie within it all the same.
+#[inline(always)]
+fn visit_run(start: usize, len: usize, positions: &[u8], visit: &mut impl FnMut(usize)) -> bool {
+    let (mut next, mut sound) = (0, true);
+    for &position in positions {
+        let position = usize::from(position);
+        sound &= position >= next && position < len;
+        visit(start + position.min(len - 1));
+        next = position + 1;
+    }
+    sound
 }
 
 /// Symbols of 16 bits.

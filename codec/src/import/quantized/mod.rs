@@ -4,7 +4,7 @@
 //! of the tensors must agree with it. Where they do not, or could be read in two ways, there is no view, and a note says why.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cmz_format::{Code, Dtype, Error, Escaped, Result, View};
 use serde_json::{Map, Value};
@@ -18,6 +18,9 @@ mod bitsandbytes;
 mod compressed_tensors;
 mod floats;
 mod gptq;
+mod qmoe;
+#[cfg(test)]
+mod qmoe_tests;
 mod spqr;
 #[cfg(test)]
 mod tests;
@@ -30,7 +33,7 @@ const MAX_DETAIL_LEN: u64 = 16 << 20;
 /// A program that quantizes, by the name that configurations give it, and how its tensors are found.
 type Method = (&'static str, fn(&Quantization, &mut File<'_>));
 
-const METHODS: [Method; 8] = [
+const METHODS: [Method; 9] = [
     ("awq", gptq::awq),
     ("bitsandbytes", bitsandbytes::views),
     ("compressed-tensors", compressed_tensors::views),
@@ -38,6 +41,7 @@ const METHODS: [Method; 8] = [
     ("gptq", gptq::gptq),
     ("modelopt", floats::modelopt),
     ("mxfp4", floats::mxfp4),
+    ("qmoe", qmoe::views),
     ("spqr", spqr::views),
 ];
 
@@ -72,7 +76,16 @@ impl Quantization {
     /// # Errors
     /// [`Code::BadSource`] for a configuration that cannot be read, [`Code::Io`].
     pub fn of_folder(folder: &Path) -> Result<Option<Self>> {
-        let model = read(folder.join("config.json"))?.unwrap_or_default();
+        Self::of_files(|name| read(&folder.join(name))).map_err(|e| e.in_file(folder))
+    }
+
+    /// The same of configurations that are read otherwise, by the names of their files.
+    ///
+    /// # Errors
+    /// [`Code::BadSource`] for a configuration that cannot be read, or what `file` returns.
+    pub fn of_files(file: impl Fn(&str) -> Result<Option<Vec<u8>>>) -> Result<Option<Self>> {
+        let read = |name: &str| file(name)?.map(|bytes| object(name, &bytes)).transpose();
+        let model = read("config.json")?.unwrap_or_default();
         if let Some(Value::Object(config)) = model.get("quantization_config") {
             // Some programs leave their own name out.
             let method = match config.get("quant_method") {
@@ -81,19 +94,21 @@ impl Quantization {
                     "bitsandbytes".into()
                 }
                 _ if config.contains_key("config_groups") => "compressed-tensors".into(),
-                _ => return Err(bad("quantization_config does not name its quant_method").in_file(folder)),
+                _ => return Err(bad("quantization_config does not name its quant_method")),
             };
             return Ok(Some(Self { method, config: config.clone(), model }));
         }
         for (name, method) in
             [("quantize_config.json", "gptq"), ("quant_config.json", "awq"), ("hf_quant_config.json", "modelopt")]
         {
-            if let Some(config) = read(folder.join(name))? {
+            if let Some(config) = read(name)? {
                 let inner = config.get("quantization").and_then(Value::as_object).cloned();
                 return Ok(Some(Self { method: method.to_owned(), config: inner.unwrap_or(config), model }));
             }
         }
-        Ok(None)
+        // QMoE leaves the configuration of the model as it was: the tensors tell whether they are its.
+        let is_switch = ["d_model", "d_ff"].iter().all(|size| model.get(*size).is_some_and(Value::is_u64));
+        Ok(is_switch.then(|| Self { method: "qmoe".to_owned(), config: Map::new(), model }))
     }
 
     /// The name of the program, as the configuration has it, in lower case.
@@ -102,12 +117,16 @@ impl Quantization {
         &self.method
     }
 
-    /// The weights that the tensors of a safetensors file stand for.
+    /// The weights that the tensors of a file stand for.
     pub fn views(&self, header: &Header, data: &dyn ReadAt) -> Found {
         let Some((_, find)) = METHODS.iter().find(|(name, _)| *name == self.method) else {
             let why = format!("quantized by {}, which is not known: there are no views", Escaped(&self.method));
             return Found { views: Vec::new(), notes: vec![why] };
         };
+        self.find(*find, header, data)
+    }
+
+    fn find(&self, find: fn(&Self, &mut File<'_>), header: &Header, data: &dyn ReadAt) -> Found {
         let tensors = header.tensors.iter().map(|entry| (entry.name.as_str(), entry)).collect();
         let mut file = File { header, data, tensors, views: Vec::new(), unclear: BTreeMap::new() };
         find(self, &mut file);
@@ -143,29 +162,39 @@ fn torch_dtype(name: &str) -> Option<&'static str> {
     }
 }
 
+/// The weights that the tensors of a file of `torch.save` stand for, by what lies beside them in its outermost dict.
+pub fn of_torch(header: &Header, attributes: Map<String, Value>, data: &dyn ReadAt) -> Found {
+    let method = "spqr".to_owned();
+    Quantization { method, config: attributes, model: Map::new() }.find(spqr::saved, header, data)
+}
+
 fn bad(why: impl Into<String>) -> Error {
     Error::new(Code::BadSource, why)
 }
 
-fn read(path: PathBuf) -> Result<Option<Map<String, Value>>> {
+fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     if !path.is_file() {
         return Ok(None);
     }
-    let file = PlainFile::open(&path)?;
+    let file = PlainFile::open(path)?;
     if file.byte_len() > MAX_CONFIG_LEN {
         let why = format!("the configuration has {} bytes, more than {MAX_CONFIG_LEN}", file.byte_len());
         return Err(bad(why).in_file(path));
     }
     let mut bytes = vec![0; file.byte_len() as usize];
-    file.read_at(0, &mut bytes).map_err(|e| e.in_file(&path))?;
-    match serde_json::from_slice(&bytes) {
-        Ok(Value::Object(config)) => Ok(Some(config)),
-        Ok(_) => Err(bad("the configuration is not an object").in_file(path)),
-        Err(e) => Err(bad(format!("the configuration: {e}")).in_file(path)),
+    file.read_at(0, &mut bytes).map_err(|e| e.in_file(path))?;
+    Ok(Some(bytes))
+}
+
+fn object(name: &str, bytes: &[u8]) -> Result<Map<String, Value>> {
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(config)) => Ok(config),
+        Ok(_) => Err(bad(format!("the configuration {name} is not an object"))),
+        Err(e) => Err(bad(format!("the configuration {name}: {e}"))),
     }
 }
 
-/// A safetensors file in which views are looked for.
+/// A file in which views are looked for.
 struct File<'a> {
     header: &'a Header,
     data: &'a dyn ReadAt,
@@ -183,7 +212,7 @@ struct Candidate {
     shape: Vec<u64>,
     params: Map<String, Value>,
     /// Role and tensor.
-    parts: Vec<(&'static str, String)>,
+    parts: Vec<(String, String)>,
 }
 
 impl Candidate {
@@ -192,8 +221,8 @@ impl Candidate {
         Self { layout, dtype: dtype.to_owned(), shape: shape.to_vec(), params, parts: Vec::new() }
     }
 
-    fn part(mut self, role: &'static str, entry: &Entry) -> Self {
-        self.parts.push((role, entry.name.clone()));
+    fn part(mut self, role: impl Into<String>, entry: &Entry) -> Self {
+        self.parts.push((role.into(), entry.name.clone()));
         self
     }
 }
@@ -235,7 +264,7 @@ impl<'a> File<'a> {
         let name = if self.tensors.contains_key(name) { format!("{name}.dequantized") } else { name.to_owned() };
         let (mut fitting, mut refused): (Vec<View>, _) = (Vec::new(), None);
         for Candidate { layout, dtype, shape, params, parts } in candidates {
-            let parts = parts.into_iter().map(|(role, tensor)| (role.to_owned(), tensor)).collect();
+            let parts = parts.into_iter().collect();
             let view = View { name: name.clone(), dtype, shape, layout: layout.to_owned(), params, parts };
             match self.check(&view) {
                 Ok(()) if fitting.contains(&view) => {}
@@ -261,7 +290,7 @@ impl<'a> File<'a> {
     }
 }
 
-const OTHER_FILE: &str = "its tensors are not all in one file";
+const OTHER_FILE: &str = "tensors that belong to it are not in this file";
 
 fn dtype(entry: &Entry) -> Option<Dtype> {
     Dtype::from_name(&entry.dtype)

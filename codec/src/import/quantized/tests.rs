@@ -174,7 +174,7 @@ fn gptq_that_is_not_understood_stays_as_it_is() {
     whole().unclear(config(json!({"checkpoint_format": "gptq_p"})), "checkpoint_format \"gptq_p\"");
     whole().unclear(config(json!({"pack_dtype": "int64"})), "words of 32 bits");
     whole().without("m.g_idx").unclear(config(json!({"desc_act": true})), "no g_idx");
-    whole().without("m.qzeros").unclear(config(json!({})), "not all in one file");
+    whole().without("m.qzeros").unclear(config(json!({})), "not in this file");
     whole().unclear(gptq_config(3, 32, json!({})), "not what the configuration says");
     whole().change("m.scales", |part| part.shape.reverse()).unclear(config(json!({})), "not what the configuration");
     whole().unclear(json!({"quant_method": "quark"}), "quark");
@@ -305,7 +305,7 @@ fn floats_of_compressed_tensors() {
     let integers = generator::block_scaled(rng, &[9, 40], (9, 40), "I8", BF16, names);
     let tensor = weights(8, "int", "tensor");
     Checkpoint::of(&integers).check(config("int-quantized", tensor), "m.weight.dequantized", &integers);
-    Checkpoint::of(&rows).without("m.weight_scale").unclear(rows_config, "not all in one file");
+    Checkpoint::of(&rows).without("m.weight_scale").unclear(rows_config, "not in this file");
 }
 
 #[test]
@@ -345,7 +345,7 @@ fn modelopt_and_gpt_oss() {
     let experts = generator::mxfp4(rng, Some(3), (16, 64));
     let checkpoint = Checkpoint::of(&experts);
     checkpoint.check(json!({"quant_method": "mxfp4"}), "m.down_proj", &experts);
-    checkpoint.without("m.down_proj_scales").unclear(json!({"quant_method": "mxfp4"}), "not all in one file");
+    checkpoint.without("m.down_proj_scales").unclear(json!({"quant_method": "mxfp4"}), "not in this file");
 }
 
 #[test]
@@ -357,7 +357,7 @@ fn bitsandbytes_in_four_and_eight_bits() {
         let damaged = |part: &mut Part| part.bytes[0] = b'[';
         let state = "m.weight.quant_state.bitsandbytes__nf4";
         Checkpoint::of(&made).change(state, damaged).unclear(config.clone(), "quant_state cannot be read");
-        Checkpoint::of(&made).without("m.weight.quant_map").unclear(config.clone(), "not all in one file");
+        Checkpoint::of(&made).without("m.weight.quant_map").unclear(config.clone(), "not in this file");
     }
     let int8 = json!({"load_in_8bit": true});
     let made = Made { dtype: "BF16", ..generator::int8(&mut Rng(52), (9, 40)) };
@@ -410,7 +410,7 @@ fn tensors_in_several_files_have_no_view() {
     }
     let plan = plan_compress(checkpoint.path(), Some(&checkpoint.path().join("out")), true).expect("a plan");
     assert_eq!((plan.jobs.len(), plan.views.concat().len()), (2, 0));
-    assert_eq!(plan.notes, ["no view of m.weight: its tensors are not all in one file"]);
+    assert_eq!(plan.notes, ["no view of m.weight: tensors that belong to it are not in this file"]);
 }
 
 #[test]

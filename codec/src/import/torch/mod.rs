@@ -11,12 +11,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 use cmz_format::{Code, Dtype, Error, Result};
+use serde_json::{Map, Value};
 
 use self::pickle::{Id, Node, Pickle, Tensor};
 use crate::io::ReadAt;
 use crate::safetensors::{Entry, Header};
 
 mod pickle;
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod zip;
@@ -64,11 +67,20 @@ fn element_type(name: &str) -> Option<Dtype> {
     })
 }
 
-/// Reads what tensors a file of `torch.save` holds, and where they lie in it.
+/// What a file of `torch.save` holds.
+#[derive(Debug)]
+pub struct Contents {
+    /// Its tensors, and where they lie in it.
+    pub header: Header,
+    /// The texts, integers and tuples of integers that lie beside the tensors in the outermost dict.
+    pub attributes: Map<String, Value>,
+}
+
+/// Reads what a file of `torch.save` holds.
 ///
 /// # Errors
 /// [`Code::BadSource`] for anything but a dict of tensors, [`Code::Truncated`], [`Code::Limit`].
-pub fn read_header(file: &dyn ReadAt) -> Result<Header> {
+pub fn read(file: &dyn ReadAt) -> Result<Contents> {
     let members = zip::members(file)?;
     let pickle = members.keys().find(|name| *name == "data.pkl" || name.ends_with("/data.pkl"));
     let Some(name) = pickle else {
@@ -79,7 +91,20 @@ pub fn read_header(file: &dyn ReadAt) -> Result<Header> {
     let pickle = pickle::read(&contents(file, &members[name], "the pickle")?)?;
     let mut found = Found { pickle: &pickle, tensors: Vec::new(), visits: 0, names_len: 0 };
     found.visit(pickle.root, String::new(), 0)?;
-    header(found.tensors, &members, folder)
+    let header = header(found.tensors, &members, folder)?;
+    Ok(Contents { header, attributes: attributes(&pickle) })
+}
+
+fn attributes(pickle: &Pickle) -> Map<String, Value> {
+    let Node::Dict(items) = &pickle.nodes[pickle.root] else { return Map::new() };
+    let text = |key: Id| if let Node::Text(key) = &pickle.nodes[key] { Some(key.clone()) } else { None };
+    let integer = |id: &Id| if let Node::Integer(n) = pickle.nodes[*id] { Some(Value::from(n)) } else { None };
+    let value = |id: Id| match &pickle.nodes[id] {
+        Node::Text(text) => Some(Value::from(text.as_str())),
+        Node::Tuple(items) if items.len() <= MAX_RANK => items.iter().map(integer).collect(),
+        _ => integer(&id),
+    };
+    items.iter().filter_map(|&(key, of)| Some((text(key)?, value(of)?))).collect()
 }
 
 fn contents(file: &dyn ReadAt, range: &Range<u64>, what: &str) -> Result<Vec<u8>> {

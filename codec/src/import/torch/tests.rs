@@ -3,10 +3,12 @@
 use std::ops::Range;
 
 use cmz_format::Code;
+use serde_json::{Value, json};
 
-use super::{pickle, read_header};
+use super::{Contents, pickle, read};
 use crate::Archive;
 use crate::convert::{CompressOptions, DecompressOptions, compress_torch, decompress};
+use crate::import::quantized::of_torch;
 use crate::safetensors::Entry;
 
 /// Written by PyTorch 2.15, as `fixtures/README.md` says.
@@ -16,8 +18,15 @@ macro_rules! fixture {
     };
 }
 
+/// What SpQR's own evaluator makes of a fixture.
+macro_rules! expected {
+    ($name:literal) => {
+        include_bytes!(concat!("fixtures/", $name, ".bin"))
+    };
+}
+
 fn entries(file: &Vec<u8>) -> Vec<Entry> {
-    read_header(file).unwrap_or_else(|e| panic!("{e}")).tensors
+    read(file).unwrap_or_else(|e| panic!("{e}")).header.tensors
 }
 
 /// Name, type, shape and bytes of each tensor, by name.
@@ -84,7 +93,7 @@ fn what_is_no_dict_of_tensors_is_refused() {
         (Vec::new(), "no zip archive"),
     ];
     for (file, why) in refused {
-        let error = read_header(&file).expect_err(why);
+        let error = read(&file).expect_err(why);
         assert!(error.code() == Code::BadSource && error.to_string().contains(why), "{error}, not {why}");
     }
 }
@@ -93,18 +102,9 @@ fn what_is_no_dict_of_tensors_is_refused() {
 fn files_come_back_byte_for_byte() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = |name: &str| dir.path().join(name);
-    for file in [fixture!("state"), fixture!("nested"), fixture!("sparse")] {
+    for file in [fixture!("state"), fixture!("nested"), fixture!("sparse"), fixture!("spqr")] {
         std::fs::write(path("a.pt"), &file).expect("a file");
-        let options = CompressOptions {
-            encode: Default::default(),
-            threads: 1,
-            io: Default::default(),
-            replace: true,
-            verify: true,
-            bases: Vec::new(),
-            quantizer: None,
-        };
-        compress_torch(&path("a.pt"), &path("a.cmz"), &options, &()).expect("a conversion");
+        compress_torch(&path("a.pt"), &path("a.cmz"), &options(), &()).expect("a conversion");
         let archive = Archive::open(&path("a.cmz")).expect("a file");
         assert_eq!(archive.source().expect("a source").kind, "torch");
         for (name, dtype, shape, bytes) in tensors(&file) {
@@ -118,6 +118,65 @@ fn files_come_back_byte_for_byte() {
     }
 }
 
+fn options() -> CompressOptions {
+    CompressOptions {
+        encode: Default::default(),
+        threads: 1,
+        io: Default::default(),
+        replace: true,
+        verify: true,
+        bases: Vec::new(),
+        quantizer: None,
+    }
+}
+
+#[test]
+fn layers_that_spqr_saves_stand_for_weights() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| dir.path().join(name);
+    for (file, name, dense, shape, dtype) in [
+        (fixture!("spqr"), "self_attn.q_proj.weight", &expected!("spqr")[..], [32, 40], "F16"),
+        (fixture!("spqr_one_level"), "self_attn.q_proj.weight", expected!("spqr_one_level"), [6, 24], "BF16"),
+    ] {
+        std::fs::write(path("a.pt"), &file).expect("a file");
+        let (_, found) = compress_torch(&path("a.pt"), &path("a.cmz"), &options(), &()).expect("a conversion");
+        assert_eq!(found.notes, Vec::<String>::new());
+        let archive = Archive::open(&path("a.cmz")).expect("a file");
+        let [view] = archive.views() else { panic!("{:?}", archive.views()) };
+        assert_eq!((&*view.name, &*view.shape, &*view.dtype), (name, &shape[..], dtype));
+        assert!(archive.read_view(name).expect("a view") == dense, "not what the evaluator makes of it");
+        let back = DecompressOptions { threads: 1, replace: true };
+        decompress(&archive, &path("b.pt"), &back, &()).expect("a restoration");
+        assert!(std::fs::read(path("b.pt")).expect("a file") == file);
+    }
+}
+
+#[test]
+fn a_layer_that_contradicts_itself_has_no_view() {
+    let file = fixture!("spqr");
+    let Contents { header, attributes } = read(&file).expect("a file");
+    let views = |key: &str, value: Value| {
+        let attributes = attributes.clone().into_iter().chain([(key.to_owned(), value)]).collect();
+        let found = of_torch(&header, attributes, &file);
+        assert_eq!(found.views.len() + found.notes.len(), 1, "{found:?}");
+        found.notes.first().cloned().unwrap_or_default()
+    };
+    assert_eq!(views("blocksize", json!(64)), "");
+    assert!(views("groupsize", json!(8)).contains("parts"));
+    assert!(views("groupsize", json!(0)).contains("size of the groups"));
+    assert!(views("groupsize", json!(-1)).contains("size of the groups"));
+    assert!(views("keep_last_columns", json!(8)).contains("not quantized"));
+    assert!(views("weight_shape", json!([40, 32])).contains("another shape"));
+    let without = |key: &str| {
+        let attributes = attributes.clone().into_iter().filter(|(name, _)| name != key).collect();
+        of_torch(&header, attributes, &file).views.len()
+    };
+    assert_eq!((without("weight_shape"), without("groupsize"), without("sublayer_name")), (0, 0, 1));
+    let state = fixture!("state");
+    let Contents { header, attributes } = read(&state).expect("a file");
+    assert_eq!(of_torch(&header, attributes, &state).views.len(), 0);
+}
+
 #[test]
 fn changed_bytes_never_do_harm() {
     let file = fixture!("nested");
@@ -126,16 +185,16 @@ fn changed_bytes_never_do_harm() {
             let mut changed = file.clone();
             changed[at] ^= 1 << bit;
             // Read or refused, but within the file.
-            for entry in read_header(&changed).map(|header| header.tensors).unwrap_or_default() {
+            for entry in read(&changed).map(|contents| contents.header.tensors).unwrap_or_default() {
                 assert!(entry.range.end <= changed.len() as u64);
             }
         }
-        assert!(read_header(&file[..at].to_vec()).is_err(), "cut at {at}");
+        assert!(read(&file[..at].to_vec()).is_err(), "cut at {at}");
     }
 }
 
 /// A pickle of these instructions.
-fn read(instructions: &[&[u8]]) -> Result<pickle::Pickle, String> {
+fn run(instructions: &[&[u8]]) -> Result<pickle::Pickle, String> {
     pickle::read(&[&[0x80, 2][..], &instructions.concat(), b"."].concat()).map_err(|e| e.to_string())
 }
 
@@ -160,7 +219,7 @@ fn pickles_that_try_things_are_refused() {
         (&[b"]", b"}", b"b"], "attributes of what is no dict"),
     ];
     for (instructions, why) in refused {
-        let error = read(instructions).expect_err(why);
+        let error = run(instructions).expect_err(why);
         assert!(error.contains(why), "{error}, not {why:?}");
     }
     for cut in [&b""[..], b"\x80", b"\x80\x02", b"\x80\x02X\xff\xff\xff\xff", b"\x80\x02ctorch", b"\x80\x09."] {
@@ -180,7 +239,7 @@ fn endless_pickles_end() {
         file.extend([b"PK\x05\x06", &[0; 4][..], &[1, 0, 1, 0], &size, &start.to_le_bytes(), &[0; 2]].concat());
         file
     };
-    let code = |pickle: &[u8]| read_header(&archive(pickle)).map(drop).map_err(|e| e.code());
+    let code = |pickle: &[u8]| read(&archive(pickle)).map(drop).map_err(|e| e.code());
     assert_eq!(code(b"\x80\x02}."), Ok(()));
     assert_eq!(code(b"\x80\x02]q\0h\0a."), Err(Code::Limit));
     let mut doubling = b"\x80\x02]q\0".to_vec();

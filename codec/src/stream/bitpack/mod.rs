@@ -44,7 +44,7 @@ impl StreamCodec for Bitpack {
 
     fn device_form(&self, stream: &[u8], width: Width, symbols: usize) -> Result<Option<DeviceForm>, StreamError> {
         check(stream, width, symbols * width.bytes())?;
-        Ok(Some(DeviceForm::Indexed { stride: width.bits() }))
+        Ok(Some(DeviceForm::Indexed { begin: 0, stride: width.bits() }))
     }
 
     fn decode_naive(&self, stream: &[u8], width: Width, symbols: &mut [u8]) -> Result<(), StreamError> {

@@ -3,12 +3,13 @@
 use super::ternary::{self, Form, TILE, Tiles};
 use super::{Level, StreamCodec, StreamError, Width};
 use crate::Scratch;
+use crate::device::DeviceForm;
 
 mod naive;
 mod rows;
 mod table;
 
-pub use rows::{decode_row, encode_row};
+pub use rows::{check_row, decode_row, decode_row_naive, encode_row};
 use table::DICTIONARY;
 
 /// Sequences that have a codeword: all of 16 bits.
@@ -17,6 +18,15 @@ const CODEWORDS: usize = 1 << 16;
 const PAIRS: usize = 9;
 /// Symbols that a codeword stands for, at most, and some zeros.
 const ROOM: usize = 32;
+const RESERVED: StreamError = StreamError::Invalid("reserved bytes are not zero");
+
+/// The dictionary in the form that the kernel takes, which is the same for every stream: of each codeword the number of pairs in the
+/// lowest byte, and from there on the symbols, two bits each.
+#[must_use]
+pub fn device_table() -> &'static [u64] {
+    &DICTIONARY.entries
+}
+
 /// The `dictionary` stream codec.
 #[derive(Debug)]
 pub struct Dictionary;
@@ -54,8 +64,15 @@ impl StreamCodec for Dictionary {
                 let tiles = Tiles::of(code, symbols.len())?;
                 symbols.chunks_mut(TILE).enumerate().try_for_each(|(t, tile)| decode_tile(tiles.tile(t)?, tile))
             }
-            Form::Coded(..) => Err(StreamError::Invalid("reserved bytes are not zero")),
+            Form::Coded(..) => Err(RESERVED),
         }
+    }
+
+    fn device_form(&self, stream: &[u8], _: Width, symbols: usize) -> Result<Option<DeviceForm>, StreamError> {
+        ternary::device_form(stream, symbols, |params, code| match params {
+            [0, 0] => Ok(Tiles::of(code, symbols)?.on_device(Vec::new())),
+            _ => Err(RESERVED),
+        })
     }
 
     fn decode_naive(&self, stream: &[u8], _: Width, symbols: &mut [u8]) -> Result<(), StreamError> {

@@ -1,5 +1,6 @@
 //! Rows of QMoE: codewords for each row of a matrix, without tiles (arXiv 2310.16795, section 4.2).
 
+use super::naive::WORDS;
 use super::table::DICTIONARY;
 use super::{Symbols, expand};
 use crate::stream::StreamError;
@@ -30,6 +31,38 @@ pub fn encode_row(symbols: &[u8], codewords: &mut Vec<u16>) -> Result<(), Stream
     }
     codewords.extend(codeword);
     Ok(())
+}
+
+/// Checks that codewords are those of a row of so many symbols.
+///
+/// # Errors
+/// As [`decode_row`].
+pub fn check_row(codewords: &[u16], symbols: usize) -> Result<(), StreamError> {
+    let len = |codeword: &u16| 2 * (DICTIONARY.entries[usize::from(*codeword)] & 15) as usize;
+    let Some((last, others)) = codewords.split_last() else {
+        return if symbols == 0 { Ok(()) } else { Err(StreamError::Length) };
+    };
+    let before: usize = others.iter().map(len).sum();
+    if before < symbols && symbols <= before + len(last) { Ok(()) } else { Err(StreamError::Length) }
+}
+
+/// Decodes the codewords of a row, one after the other, by the slow list of sequences.
+///
+/// # Errors
+/// As [`decode_row`].
+pub fn decode_row_naive(codewords: &[u16], symbols: &mut [u8]) -> Result<(), StreamError> {
+    let mut done = 0;
+    for codeword in codewords {
+        for (i, &symbol) in WORDS[usize::from(*codeword)].iter().enumerate() {
+            match symbols.get_mut(done) {
+                Some(place) => *place = symbol,
+                None if i == 0 => return Err(StreamError::Length),
+                None => break,
+            }
+            done += 1;
+        }
+    }
+    if done == symbols.len() { Ok(()) } else { Err(StreamError::Length) }
 }
 
 /// Decodes the codewords of a row into exactly `symbols`. Of the last codeword, symbols behind the row are passed over.

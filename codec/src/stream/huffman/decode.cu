@@ -110,6 +110,7 @@ struct HuffmanTile {
             else put_elements(join, job, g, make_uint4(symbols.x, symbols.y, 0, 0), count);
         }
         // phase: checks
+        if (__any_sync(FULL_WARP, join.found != 0)) return BAD_SYMBOL;
         if (__any_sync(FULL_WARP, (bits.used + 7) / 8 != length)) return BAD_LENGTH;
         bits.refill();
         const uint32_t spare = (8 - bits.used % 8) % 8;

@@ -130,7 +130,7 @@ struct RansTile {
             put_elements(join, job, (tile.first + i) / GRANULE + lane, granule, count);
         }
         // phase: checks
-        return end_status(words, state, at);
+        return __any_sync(FULL_WARP, join.found != 0) ? BAD_SYMBOL : end_status(words, state, at);
         // phase: end
     }
 

@@ -23,6 +23,11 @@ template <bool WIDE> DEVICE uint4 plane_granule(const Plane &plane, const uint8_
         const uint2 bytes = __ldg((const uint2 *)data + g);
         return make_uint4(bytes.x, bytes.y, 0, 0);
     }
+    // phase: two bits, 0, 0
+    if (!WIDE && plane.stride == 2 && count == GRANULE) {
+        const uint2 bytes = spread_pairs(__ldg((const uint16_t *)data + g));
+        return make_uint4(bytes.x, bytes.y, 0, 0);
+    }
     // phase: packed, 0, 0
     uint64_t low = 0, high = 0;
 #pragma unroll 1

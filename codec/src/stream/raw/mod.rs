@@ -38,7 +38,7 @@ impl StreamCodec for Raw {
             return Err(StreamError::Length);
         }
         check_width(stream, width)?;
-        Ok(Some(DeviceForm::Indexed { stride: 8 * width.bytes() as u8 }))
+        Ok(Some(DeviceForm::Indexed { begin: 0, stride: 8 * width.bytes() as u8 }))
     }
 
     fn decode_naive(&self, stream: &[u8], width: Width, symbols: &mut [u8]) -> Result<(), StreamError> {

@@ -3,6 +3,7 @@
 use super::ternary::{self, Form};
 use super::{Histogram, Level, StreamCodec, StreamError, Width};
 use crate::Scratch;
+use crate::device::{DeviceForm, Tiles};
 
 mod naive;
 
@@ -10,6 +11,8 @@ mod naive;
 const DIGITS: usize = 5;
 /// The greatest byte, plus one.
 const BYTES: u8 = 243;
+
+const RESERVED: StreamError = StreamError::Invalid("reserved bytes are not zero");
 
 /// The digits of each byte.
 static SYMBOLS: [[u8; 8]; 256] = {
@@ -61,13 +64,38 @@ impl StreamCodec for Trits {
         match Form::of(stream)? {
             Form::Packed(code) => ternary::unpack(code, symbols),
             Form::Coded([0, 0], code) => decode(code, symbols),
-            Form::Coded(..) => Err(StreamError::Invalid("reserved bytes are not zero")),
+            Form::Coded(..) => Err(RESERVED),
         }
+    }
+
+    fn device_form(&self, stream: &[u8], _: Width, symbols: usize) -> Result<Option<DeviceForm>, StreamError> {
+        ternary::device_form(stream, symbols, |params, code| {
+            if params != [0, 0] {
+                return Err(RESERVED);
+            }
+            check_ends(code, symbols)?;
+            Ok(Tiles {
+                log: ternary::TILE.ilog2() as u8,
+                ends_at: ternary::PREFIX as u32,
+                payload_words: 0,
+                table: Vec::new(),
+            })
+        })
     }
 
     fn decode_naive(&self, stream: &[u8], _: Width, symbols: &mut [u8]) -> Result<(), StreamError> {
         naive::decode(stream, symbols)
     }
+}
+
+/// Fails unless the code has as many bytes as its symbols need, and the last one no symbols behind them.
+fn check_ends(code: &[u8], symbols: usize) -> Result<(), StreamError> {
+    if code.len() != symbols.div_ceil(DIGITS) {
+        return Err(StreamError::Length);
+    }
+    let Some(&last) = code.last() else { return Ok(()) };
+    let there = symbols - DIGITS * (code.len() - 1);
+    ternary::copy_end(&SYMBOLS[usize::from(last)][..DIGITS], &mut [0; DIGITS][..there]).map(|_| ())
 }
 
 fn decode(code: &[u8], symbols: &mut [u8]) -> Result<(), StreamError> {

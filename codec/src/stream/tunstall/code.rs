@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::{CODEWORDS, LONGEST, SCALE_BITS};
+use super::{CODEWORD_BITS, CODEWORDS, LONGEST, SCALE_BITS};
 use crate::stream::StreamError;
 
 /// Weight of the empty word.
@@ -22,6 +22,8 @@ pub(super) struct Code {
     open: BinaryHeap<(u64, Reverse<u16>)>,
     /// The sum of the weights of all words that got longer.
     inner: u64,
+    /// The words that got longer, in this order: place, and length before in the bits from 10 on.
+    splits: Vec<u16>,
 }
 
 /// How often the symbols 1 and 2 occur, of 256 symbols, for an array with these counts.
@@ -51,6 +53,7 @@ impl Code {
         self.weights.clear();
         self.open.clear();
         self.inner = 0;
+        self.splits.clear();
         self.push([0; LONGEST], 0, WHOLE);
         for _ in 0..CODEWORDS / 2 - 1 {
             self.split(of_256);
@@ -67,6 +70,7 @@ impl Code {
         let (word, length) = (self.words[place], self.lengths[place]);
         let [zero, one, two] = of_256.map(|frequency| (weight * frequency) >> SCALE_BITS);
         self.inner += weight;
+        self.splits.push(place as u16 | u16::from(length) << CODEWORD_BITS);
         self.lengths[place] = length + 1;
         self.weights[place] = zero;
         self.reopen(place);
@@ -99,6 +103,14 @@ impl Code {
     /// The words with their lengths, by codeword.
     pub(super) fn words(&self) -> impl Iterator<Item = &[u8]> {
         self.words.iter().zip(&self.lengths).map(|(word, &length)| &word[..usize::from(length)])
+    }
+
+    /// What a device makes the words of (`decode.cu`): the splits, a half of a word each, then the words' lengths, a byte each.
+    pub(super) fn on_device(&self) -> Vec<u32> {
+        let mut splits = self.splits.clone();
+        splits.resize(CODEWORDS / 2, 0);
+        let halves = splits.as_chunks().0.iter().map(|&[low, high]| u32::from(low) | u32::from(high) << 16);
+        halves.chain(self.lengths.as_chunks().0.iter().map(|&lengths| u32::from_le_bytes(lengths))).collect()
     }
 
     /// The tables of a decoder: the symbols of each codeword, and their number.

@@ -2,6 +2,7 @@
 
 use super::{Histogram, Level, StreamCodec, StreamError, Width, ternary};
 use crate::Scratch;
+use crate::device::DeviceForm;
 
 mod code;
 mod decode;
@@ -50,6 +51,14 @@ impl StreamCodec for Tunstall {
 
     fn decode(&self, stream: &[u8], _: Width, scratch: &mut Scratch, symbols: &mut [u8]) -> Result<(), StreamError> {
         decode::decode(stream, scratch, symbols)
+    }
+
+    fn device_form(&self, stream: &[u8], _: Width, symbols: usize) -> Result<Option<DeviceForm>, StreamError> {
+        ternary::device_form(stream, symbols, |frequencies, code| {
+            let mut table = code::Code::default();
+            table.fit(frequencies)?;
+            Ok(ternary::Tiles::of(code, symbols)?.on_device(table.on_device()))
+        })
     }
 
     fn decode_naive(&self, stream: &[u8], _: Width, symbols: &mut [u8]) -> Result<(), StreamError> {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use cmz_format::{Dtype, Result};
 
-use super::number::{E2M1, e8m0};
+use super::number::{E2M1, Number};
 use super::spec::{Dims, Spec};
 use super::{Decoder, Layout, Parts, malformed};
 
@@ -53,7 +53,7 @@ impl Groups {
         let scales = &self.scales[row * self.dims.columns.div_ceil(self.group)..];
         columns.map(|column| {
             let code = codes[column / 2] >> (column % 2 * 4) & 15;
-            E2M1[usize::from(code)] * e8m0(scales[column / self.group])
+            E2M1[usize::from(code)] * Number::E8M0.get(scales, column / self.group)
         })
     }
 }
@@ -89,7 +89,7 @@ impl Decoder for Groups {
         let byte = self.codes[row * (self.dims.columns / 2) + column / 2];
         let code = if column % 2 == 0 { byte % 16 } else { byte / 16 };
         let scale = self.scales[row * self.dims.columns.div_ceil(self.group) + column / self.group];
-        E2M1[usize::from(code)] * e8m0(scale)
+        E2M1[usize::from(code)] * Number::E8M0.get(&[scale], 0)
     }
 }
 

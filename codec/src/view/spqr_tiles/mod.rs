@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use cmz_format::{Dtype, Result};
 
-use super::number::half;
+use super::number::round_to_half as half;
+use super::order::Order;
 use super::spec::{Dims, Spec};
 use super::{Decoder, Layout, Parts, malformed};
 
@@ -76,10 +77,7 @@ struct Tiles {
     codes: Vec<u64>,
     /// By rows, in the order in which they are added.
     outliers: Vec<Outlier>,
-    /// Which column of the view each stored column is.
-    order: Vec<usize>,
-    /// And the other way round.
-    stored: Vec<usize>,
+    order: Order,
 }
 
 fn words(bytes: &[u8]) -> Vec<u32> {
@@ -107,19 +105,6 @@ impl Tiles {
         let tiles = self.dims.columns.div_ceil(TILE);
         &self.codes[(row / TILE * tiles + column / TILE) * TILE..][..TILE]
     }
-}
-
-/// Which column of the view each stored one is.
-fn read_order(bytes: &[u8], columns: usize) -> Result<(Vec<usize>, Vec<usize>)> {
-    let order: Vec<usize> = bytes.as_chunks().0.iter().map(|&pair| usize::from(u16::from_le_bytes(pair))).collect();
-    let mut stored = vec![usize::MAX; columns];
-    for (place, &column) in order.iter().enumerate() {
-        match stored.get_mut(column) {
-            Some(found) if *found == usize::MAX => *found = place,
-            _ => return Err(malformed(format!("column {column} of {columns} twice, or out of range, in the order"))),
-        }
-    }
-    Ok((order, stored))
 }
 
 /// The outliers by rows.
@@ -159,7 +144,7 @@ impl Decoder for Tiles {
                 let tile = self.tile(row, first);
                 let word = tile[row % TILE];
                 let (scale, zero_point) = first_level(word, second_level(tile));
-                for (place, &column) in self.order[first..columns.min(first + TILE)].iter().enumerate() {
+                for (place, &column) in self.order.columns()[first..columns.min(first + TILE)].iter().enumerate() {
                     let code = (word >> (6 + 3 * place) & 7) as f32;
                     values[column] = half(scale * half(code - zero_point));
                 }
@@ -167,12 +152,12 @@ impl Decoder for Tiles {
         }
         let first = self.outliers.partition_point(|outlier| outlier.row < rows.start);
         for outlier in self.outliers[first..].iter().take_while(|outlier| outlier.row < rows.end) {
-            values[(outlier.row - rows.start) * columns + self.order[outlier.column]] += outlier.value;
+            values[(outlier.row - rows.start) * columns + self.order.columns()[outlier.column]] += outlier.value;
         }
     }
 
     fn decode_naive(&self, row: usize, column: usize) -> f32 {
-        let stored = self.stored[column];
+        let stored = self.order.stored(column);
         let tile = self.tile(row, stored);
         let second: [u8; 8] = std::array::from_fn(|i| {
             let of = |row: usize| (tile[row] >> SECOND_LEVEL) as u8;
@@ -197,14 +182,14 @@ impl Layout for SpqrTiles {
 
     fn open(&self, spec: &Spec<'_>, mut parts: Parts) -> Result<Box<dyn Decoder>> {
         let config = Config::new(spec)?;
-        let columns = config.dims.columns;
-        let (order, stored) = match config.has_order {
-            true => read_order(&parts.take("order"), columns)?,
-            false => ((0..columns).collect(), (0..columns).collect()),
+        let order = parts.take("order");
+        let order = match config.has_order {
+            true => Order::new(order.as_chunks().0.iter().map(|&column| u16::from_le_bytes(column).into()).collect())?,
+            false => Order::as_stored(config.dims.columns),
         };
         let (offsets, entries) = (words(&parts.take("outlier_offsets")), words(&parts.take("outliers")));
         let outliers = read_outliers(&config, &offsets, &entries)?;
         let codes = parts.take("codes").as_chunks().0.iter().map(|&word| u64::from_le_bytes(word)).collect();
-        Ok(Box::new(Tiles { dims: config.dims, codes, outliers, order, stored }))
+        Ok(Box::new(Tiles { dims: config.dims, codes, outliers, order }))
     }
 }

@@ -53,7 +53,7 @@ def test_every_element_type(path, tmp_path):
     archive = cmz._native.Archive(str(path))
     for name, tensor in loaded.items():
         memory = bytearray(archive.info(name)[2])
-        archive.read_into(name, memory)
+        archive.read_into([(name, 0, memory)])
         assert bytes(tensor.contiguous().view(-1).view(torch.uint8).tolist()) == memory
     cmz.torch.save_file(loaded, tmp_path / "again.cmz")
     assert all(same(tensor, loaded[name]) for name, tensor in cmz.torch.load_file(tmp_path / "again.cmz").items())

@@ -1,0 +1,3 @@
+//! Tensors written as other programs want them.
+
+pub mod qmoe;

@@ -1,0 +1,9 @@
+// y = W x for one vector, and ternary W that stays compressed: see ternary_product.cuh.
+#include "ternary_product.cuh"
+
+extern "C" __global__ void __launch_bounds__(THREADS, 3) cmz_ternary_matvec(const TernaryProduct product) {
+    PRODUCT_TABLES(tables);
+    // elements: 8192
+    // cases: CODE_TUNSTALL
+    multiply_compressed<1>(product, tables);
+}
