@@ -11,7 +11,7 @@ use cmz_format::{
 };
 
 use crate::Scratch;
-use crate::device::{DeviceArray, DeviceNode};
+use crate::device::{DecodedArray, DeviceArray};
 use crate::encoding::{Array, Component, Components, Element, Encoding, MAX_COMPONENTS, StreamRef};
 use crate::registry;
 use crate::stream::{Level, StreamCodec, StreamError, Width};
@@ -493,7 +493,7 @@ impl StoredArray {
         (parts, Ok(()))
     }
 
-    /// What a device does with the components of one block, and the components; `None` if it has no way.
+    /// One block decoded as far as a product needs it; `None` if a device has no way to put its elements together.
     ///
     /// # Errors
     /// As [`Self::decode_block`].
@@ -503,13 +503,10 @@ impl StoredArray {
         header: &BlockHeader,
         payload: &[u8],
         scratch: &mut Scratch,
-    ) -> Result<Option<(DeviceNode, Vec<Vec<u8>>)>> {
+    ) -> Result<Option<DecodedArray>> {
         let mut streams = self.streams(header, payload)?;
         streams.reverse();
-        let Some(node) = self.encoding.device_node(array) else { return Ok(None) };
-        let (parts, result) = self.decode_components(array, &mut streams, scratch);
-        result.map_err(|e| Error::new(Code::BadStream, e.to_string()))?;
-        Ok(Some((node, parts.into_iter().map(Part::into_vec).collect())))
+        self.decoded_array(array, &mut streams, scratch).map_err(|e| Error::new(Code::BadStream, e.to_string()))
     }
 
     /// The components of one block that are encoded arrays; those that are streams are left empty.

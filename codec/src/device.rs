@@ -92,6 +92,14 @@ pub enum DeviceNode {
     Affine(DeviceAffine),
     /// Chooses between 0 and the two numbers of a group.
     Ternary(DeviceTernary),
+    /// Multiplies or divides values by the scales of their groups.
+    BlockScale(DeviceBlockScale),
+    /// Looks indices up in the tables of their groups.
+    Codebook(DeviceCodebook),
+    /// Puts values at some places of an array.
+    Sparse(DeviceSparse),
+    /// Puts columns in another order.
+    Permute(DevicePermute),
 }
 
 /// The groups of an array: rectangles of elements, counted from its beginning and from that of each row.
@@ -139,6 +147,12 @@ pub enum DeviceFloat {
     Bf16 = 1,
     /// IEEE single precision.
     F32 = 2,
+    /// Eight bits, four of them exponent, without infinities.
+    E4M3 = 3,
+    /// Eight bits, five of them exponent.
+    E5M2 = 4,
+    /// A power of two.
+    E8M0 = 5,
 }
 
 impl DeviceFloat {
@@ -148,6 +162,7 @@ impl DeviceFloat {
         match self {
             Self::F16 | Self::Bf16 => 2,
             Self::F32 => 4,
+            Self::E4M3 | Self::E5M2 | Self::E8M0 => 1,
         }
     }
 }
@@ -192,6 +207,99 @@ pub struct DeviceTernary {
     pub groups: DeviceGroups,
 }
 
+/// The parameters of `block_scale`, whose components are values and scales.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceBlockScale {
+    /// What the elements are.
+    pub element: DeviceFloat,
+    /// What the values are.
+    pub values: DeviceFloat,
+    /// What the scales are.
+    pub scale: DeviceFloat,
+    /// Whether values are divided by their scale, and not multiplied.
+    pub divide: bool,
+    /// The groups of the elements.
+    pub groups: DeviceGroups,
+}
+
+/// The parameters of `codebook`, whose components are indices, and tables, or alphas and biases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceCodebook {
+    /// What the elements are.
+    pub element: DeviceFloat,
+    /// What the stored numbers are.
+    pub table: DeviceFloat,
+    /// Bits of an index.
+    pub bits: u8,
+    /// Whether an entry is a bias and a number for each bit of the index, added or subtracted.
+    pub binary: bool,
+    /// Elements of an entry.
+    pub dim: u32,
+    /// Elements of a row.
+    pub row: u32,
+    /// Number of the indices.
+    pub vectors: u32,
+    /// The groups of the indices.
+    pub groups: DeviceGroups,
+}
+
+/// What a value of `sparse` does to the element at its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum DeviceMode {
+    /// It comes in its stead.
+    Replace = 0,
+    /// It is added, in single precision.
+    Add = 1,
+    /// It is added, in half precision.
+    AddHalf = 2,
+    /// It is the element, and all others are zeros: there is no base.
+    Fill = 3,
+}
+
+/// How the places of `sparse` are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceIndex {
+    /// By a bit for each element.
+    Bitmap,
+    /// By distances within each piece of a row.
+    Rows {
+        /// Elements of a piece.
+        piece: u32,
+    },
+    /// By positions within each run of a row.
+    NOfM {
+        /// Values of a run.
+        n: u32,
+        /// Elements of a run.
+        m: u32,
+    },
+}
+
+/// The parameters of `sparse`, whose components are a base, unless the mode is [`DeviceMode::Fill`], the index, and values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceSparse {
+    /// What the elements are.
+    pub element: DeviceFloat,
+    /// What the values are.
+    pub values: DeviceFloat,
+    /// What a value does.
+    pub mode: DeviceMode,
+    /// How the places are told.
+    pub index: DeviceIndex,
+    /// Elements of a row.
+    pub row: u32,
+}
+
+/// The parameters of `permute`, whose components are an array and an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DevicePermute {
+    /// Bytes of an element: 1, 2, 4 or 8.
+    pub element_len: u32,
+    /// Elements of a row.
+    pub row: u32,
+}
+
 /// A stream of an array.
 #[derive(Debug)]
 pub struct DeviceStream<'a> {
@@ -225,7 +333,13 @@ pub struct DeviceArray<'a> {
     pub byte_len: usize,
     /// The components, in the order of the encoding's page.
     pub components: Vec<DeviceComponent<'a>>,
+    /// What the host has worked out of a component: of `sparse` by a bitmap, how many values there are before each [`PLACES_TILE`] elements, and
+    /// at last; by rows, before each piece, and at last, 32 bits each; of `permute`, where each column comes from, 16 bits each.
+    pub told: Vec<u8>,
 }
+
+/// Elements for which the values of a bitmap are counted: see [`DeviceArray::told`].
+pub const PLACES_TILE: usize = 4096;
 
 /// What can be told of a component, at any depth, before a block is read.
 #[derive(Debug)]
@@ -236,4 +350,26 @@ pub struct DeviceShape<'a> {
     pub codecs: &'a [&'static dyn StreamCodec],
     /// Whether the kernel that decodes it puts the array's elements together as well, so that it needs no place of its own.
     pub joined: bool,
+    /// Bytes of what the host works out of it: see [`DeviceArray::told`].
+    pub told: usize,
+}
+
+/// A block that the CPU has decoded, but for what a product needs apart.
+#[derive(Debug)]
+pub struct DecodedArray {
+    /// How its elements are put together.
+    pub node: DeviceNode,
+    /// The components, in the order of the encoding's page.
+    pub components: Vec<DecodedComponent>,
+    /// The places of `sparse`, as numbers of elements, in ascending order.
+    pub places: Vec<u32>,
+}
+
+/// A component of a [`DecodedArray`].
+#[derive(Debug)]
+pub enum DecodedComponent {
+    /// As it lies in memory.
+    Bytes(Vec<u8>),
+    /// The array that `block_scale`, `sparse` and `permute` change, where that is no more than bits joined.
+    Array(Box<DecodedArray>),
 }

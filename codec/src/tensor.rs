@@ -5,7 +5,7 @@ use cmz_format::{BlockHeader, Code, EncodedBlock, Error, Result, Tensor, crc32};
 
 use crate::Scratch;
 use crate::array::{Parts, StoredArray, array_of};
-use crate::device::{DeviceArray, DeviceNode, DeviceShape};
+use crate::device::{DecodedArray, DeviceArray, DeviceShape};
 use crate::encoding::reference::{Operation, Reference, unit_len};
 use crate::encoding::{Array, Element};
 use crate::stream::{Level, Width};
@@ -120,7 +120,7 @@ impl StoredTensor {
         }
     }
 
-    /// What a device does with the components of one block, and the components; `None` if it has no way.
+    /// One block decoded as far as a product needs it; `None` if a device has no way to put its elements together.
     ///
     /// # Errors
     /// As [`StoredArray::decode_block`].
@@ -129,7 +129,7 @@ impl StoredTensor {
         header: &BlockHeader,
         payload: &[u8],
         scratch: &mut Scratch,
-    ) -> Result<Option<(DeviceNode, Vec<Vec<u8>>)>> {
+    ) -> Result<Option<DecodedArray>> {
         match (&self.reference, &self.array) {
             (None, Some(array)) => {
                 array.components_of_block(self.block(header.decoded_len as usize), header, payload, scratch)

@@ -84,7 +84,7 @@ struct Codes {
 // Whether a plane of `elements` symbols or numbers is as long as it says.
 DEVICE bool plane_fits(const Plane &plane, uint64_t elements) { return elements * plane.stride <= (uint64_t)plane.length * 8; }
 
-// Writes elements of a type of 16 or 32 bits.
+// Writes elements of a type of 8, 16 or 32 bits.
 struct FloatWriter {
     uint8_t *out;
     uint32_t begin, end; // of the elements that are wanted
@@ -102,6 +102,10 @@ struct FloatWriter {
             uint4 *const to = (uint4 *)(out + 4 * (uint64_t)element);
             __stcs(to, make_uint4(bits[0], bits[1], bits[2], bits[3]));
             __stcs(to + 1, make_uint4(bits[4], bits[5], bits[6], bits[7]));
+        } else if (float_bytes(kind) == 1) {
+            const uint32_t low = byte_select(bits[0], bits[1], 0x5140), high = byte_select(bits[2], bits[3], 0x5140);
+            const uint32_t low2 = byte_select(bits[4], bits[5], 0x5140), high2 = byte_select(bits[6], bits[7], 0x5140);
+            __stcs((uint2 *)(out + element), make_uint2(byte_select(low, high, 0x5410), byte_select(low2, high2, 0x5410)));
         } else {
             __stcs((uint4 *)(out + 2 * (uint64_t)element),
                    make_uint4(byte_select(bits[0], bits[1], 0x5410), byte_select(bits[2], bits[3], 0x5410),

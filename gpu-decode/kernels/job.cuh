@@ -114,6 +114,7 @@ enum Status : uint32_t {
     BAD_SYMBOL = 4,  // a symbol has bits above its width
     BAD_STATE = 5,   // a state of rANS is not what it must be
     BAD_CHECKSUM = 6, // the decoded bytes have another CRC-32
+    BAD_PLACE = 7,    // a value is outside of its row, or not behind the one before it
 };
 
 // Copies the job of this thread block to shared memory, where it takes no registers; the caller synchronises.

@@ -1,10 +1,14 @@
 // y = W x for quantized W, read as it is stored: codes, and two numbers for each group of a row. A thread block computes 4 rows for
 // BATCH vectors; its lanes take granules of 8 columns in turn, so that codes and x are read in whole lines, and each x is used for
 // all 4 rows. All sums are in single precision and in one order: 8 products of a granule, the granules of a lane, lanes by a
-// tree, warps. See gpu-decode/src/matvec.rs for the bound on the error that follows.
+// tree, warps. See gpu-decode/src/matvec/mod.rs for the bound on the error that follows.
 //
 // Linear codes c stand for s (c - m) + t, with m the middle of the codes' range, so the sum over a granule is
-// s (sum of (c - m) x) + t (sum of x): two operations for each weight and vector, none of them a conversion.
+// s (sum of (c - m) x) + t (sum of x): two operations for each weight and vector, none of them a conversion. Codes of a codebook stand for
+// s e, with e an entry of a table, which is looked up in shared memory where a row has one table.
+//
+// Outliers are added in the end: columns and values of each row, taken in turn by the threads. Where the columns of the codes are in another order
+// than those of x, x is gathered.
 #pragma once
 #include <math.h>
 
@@ -12,12 +16,17 @@
 
 constexpr uint32_t PRODUCT_THREADS = 128, PRODUCT_WARPS = PRODUCT_THREADS / 32, PRODUCT_ROWS = 4;
 
-// What codes and the numbers of their groups are. As on the host: matvec.rs.
+// What codes and the numbers of their groups are. As on the host: matvec/mod.rs.
 enum Weights : uint32_t {
     LINEAR = 0,      // s and t in single precision
     LINEAR_HALF = 1, // s and z in half precision: t = s (m - z)
     TERNARY_BF16 = 2, // symbols 0, 1, 2 stand for 0 and the two numbers, brain floats
+    ROW_TABLES = 3,  // s in single precision, and a table for each row
+    TABLES = 4,      // s in single precision, and the number of a table
 };
+
+// What codes are.
+enum Meaning : int { LINEAR_CODES = 0, TERNARY_CODES = 1, ROW_INDICES = 2, INDICES = 3 };
 
 struct Product {
     const uint8_t *codes;  // of each row, packed, on a multiple of 8 bytes
@@ -33,16 +42,25 @@ struct Product {
     uint32_t bits;         // of a code
     uint32_t weights;      // Weights
     uint32_t spare;
+    const float *tables;   // each of 2^bits entries
+    const uint32_t *row_tables; // ROW_TABLES: the number of each row's table
+    const uint32_t *starts; // of each row's outliers, and behind the last; null if there are none
+    const uint2 *outliers; // column of x, and value as bits of single precision
+    const uint16_t *order; // for each column the column of x; null if the same
 };
-static_assert(sizeof(Product) == 80, "as on the host");
+static_assert(sizeof(Product) == 120, "as on the host");
 
 struct Pair {
-    float a, b;
+    float a, b; // b of TABLES: the bits of the table's number
 };
+
+DEVICE uint32_t pair_bytes(const Product &product) { return product.weights == LINEAR || product.weights == TABLES ? 8 : 4; }
 
 // The numbers of a group of a row, whose pairs begin at `pairs`.
 DEVICE Pair load_pair(const Product &product, const uint8_t *pairs, uint32_t group) {
     switch (product.weights) {
+    case ROW_TABLES: return {__ldg((const float *)pairs + group), 0};
+    case TABLES:
     case LINEAR: {
         const uint2 bits = __ldg((const uint2 *)pairs + group);
         return {__uint_as_float(bits.x), __uint_as_float(bits.y)};
@@ -82,26 +100,34 @@ template <int BITS> struct Granule {
 };
 
 // Products with one granule of a row, added to `sums`.
-template <int BITS, bool IS_TERNARY, int BATCH> struct GranuleProduct {
+template <int BITS, int MEANING, int BATCH> struct GranuleProduct {
     const float (&x)[BATCH][GRANULE];
     const float (&totals)[BATCH]; // of x
     float (&sums)[BATCH];
-    float middle; // 2^23 + m
+    float middle;       // 2^23 + m
+    const float *table; // of the row, in shared memory, or all of them
 
     // Of elements from..to, which are of one group.
     template <bool WHOLE> DEVICE void add(Granule<BITS> granule, Pair pair, uint32_t from, uint32_t to) const {
         float a[BATCH], b[BATCH];
 #pragma unroll
         for (int k = 0; k < BATCH; k++) a[k] = b[k] = 0;
+        const float *const entries = MEANING == INDICES ? table + ((uint64_t)__float_as_uint(pair.b) << granule.stride) : table;
 #pragma unroll
         for (uint32_t j = 0; j < GRANULE; j++) {
             const uint32_t code = granule.code(j);
             const bool inside = WHOLE || (j >= from && j < to);
-            if (IS_TERNARY) {
+            if (MEANING == TERNARY_CODES) {
 #pragma unroll
                 for (int k = 0; k < BATCH; k++) {
                     if (inside && (code & 1)) a[k] += x[k][j];
                     if (inside && (code & 2)) b[k] += x[k][j];
+                }
+            } else if (MEANING >= ROW_INDICES) {
+                const float entry = MEANING == INDICES ? __ldg(entries + code) : entries[code];
+#pragma unroll
+                for (int k = 0; k < BATCH; k++) {
+                    if (inside) a[k] = fmaf(entry, x[k][j], a[k]);
                 }
             } else {
                 const float c = __uint_as_float(0x4b000000 | code) - middle;
@@ -114,14 +140,21 @@ template <int BITS, bool IS_TERNARY, int BATCH> struct GranuleProduct {
         }
 #pragma unroll
         for (int k = 0; k < BATCH; k++) {
-            const float rest = !IS_TERNARY && WHOLE ? totals[k] : b[k];
-            sums[k] = fmaf(pair.a, a[k], fmaf(pair.b, rest, sums[k]));
+            const float rest = MEANING == LINEAR_CODES && WHOLE ? totals[k] : b[k];
+            sums[k] = fmaf(pair.a, a[k], MEANING >= ROW_INDICES ? sums[k] : fmaf(pair.b, rest, sums[k]));
         }
     }
 };
 
-// Eight numbers of x from column on, 0 behind the end.
-DEVICE void load_x(const float *x, uint32_t column, uint32_t columns, float (&values)[GRANULE]) {
+// Eight numbers of x from column on, in the order of the codes, 0 behind the end.
+DEVICE void load_x(const float *x, const uint16_t *order, uint32_t column, uint32_t columns, float (&values)[GRANULE]) {
+    if (order) {
+        // phase: gathered, 0, 0
+#pragma unroll
+        for (uint32_t j = 0; j < GRANULE; j++) values[j] = column + j < columns ? __ldg(x + __ldg(order + column + j)) : 0;
+        // phase: main, 1
+        return;
+    }
     if (column + GRANULE <= columns && ((uint64_t)(x + column) & 15) == 0) {
         const uint4 low = __ldg((const uint4 *)(x + column)), high = __ldg((const uint4 *)(x + column) + 1);
         const uint32_t bits[GRANULE] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
@@ -135,7 +168,18 @@ DEVICE void load_x(const float *x, uint32_t column, uint32_t columns, float (&va
     // phase: main, 1
 }
 
-template <int BITS, bool IS_TERNARY, int BATCH> DEVICE void multiply(const Product &product, float *partial) {
+// Copies the tables of the thread block's rows, where each has one.
+template <int BITS> DEVICE void load_tables(const Product &product, float *tables) {
+    const uint32_t bits = BITS == 0 ? product.bits : BITS, first_row = blockIdx.x * PRODUCT_ROWS;
+    for (uint32_t i = threadIdx.x; i < PRODUCT_ROWS << bits; i += PRODUCT_THREADS) {
+        const uint32_t row = min(first_row + (i >> bits), product.rows - 1), entry = i & ((1u << bits) - 1);
+        tables[i] = __ldg(product.tables + ((uint64_t)__ldg(product.row_tables + row) << bits) + entry);
+    }
+    __syncthreads();
+}
+
+template <int BITS, int MEANING, int BATCH> DEVICE void multiply(const Product &product, float *partial, float *tables) {
+    if (MEANING == ROW_INDICES) load_tables<BITS>(product, tables);
     const uint32_t first_row = blockIdx.x * PRODUCT_ROWS, first = blockIdx.y * BATCH;
     float sums[PRODUCT_ROWS][BATCH] = {};
     const uint8_t *codes[PRODUCT_ROWS], *pairs[PRODUCT_ROWS];
@@ -144,7 +188,7 @@ template <int BITS, bool IS_TERNARY, int BATCH> DEVICE void multiply(const Produ
     for (uint32_t r = 0; r < PRODUCT_ROWS; r++) {
         const uint64_t row = min(first_row + r, product.rows - 1);
         codes[r] = product.codes + row * product.code_row;
-        pairs[r] = product.pairs + row * product.groups * (product.weights == LINEAR ? 8 : 4);
+        pairs[r] = product.pairs + row * product.groups * pair_bytes(product);
     }
     const float middle = __uint_as_float(0x4b000000 | (1u << product.bits >> 1));
     // phase: main, 1
@@ -157,7 +201,7 @@ template <int BITS, bool IS_TERNARY, int BATCH> DEVICE void multiply(const Produ
         for (int k = 0; k < BATCH; k++) {
             // Vectors that there are not repeat the last one.
             const uint32_t vector = min(first + k, product.batch - 1);
-            load_x(product.x + (uint64_t)vector * product.columns, column, product.columns, x[k]);
+            load_x(product.x + (uint64_t)vector * product.columns, product.order, column, product.columns, x[k]);
             totals[k] = 0;
 #pragma unroll
             for (uint32_t j = 0; j < GRANULE; j++) totals[k] += x[k][j];
@@ -165,7 +209,8 @@ template <int BITS, bool IS_TERNARY, int BATCH> DEVICE void multiply(const Produ
 #pragma unroll
         for (uint32_t r = 0; r < PRODUCT_ROWS; r++) {
             const Granule<BITS> granule(codes[r], g, product.bits);
-            const GranuleProduct<BITS, IS_TERNARY, BATCH> products = {x, totals, sums[r], middle};
+            const float *const table = MEANING == ROW_INDICES ? tables + (r << (BITS == 0 ? product.bits : BITS)) : product.tables;
+            const GranuleProduct<BITS, MEANING, BATCH> products = {x, totals, sums[r], middle, table};
             if (left >= GRANULE || group + 1 == product.groups) {
                 products.template add<true>(granule, load_pair(product, pairs[r], group), 0, GRANULE);
                 continue;
@@ -178,6 +223,23 @@ template <int BITS, bool IS_TERNARY, int BATCH> DEVICE void multiply(const Produ
                 to = min(to + product.group, GRANULE);
             }
             // phase: main, 1
+        }
+    }
+    if (product.starts) {
+        // phase: outliers, 0, 0
+#pragma unroll
+        for (uint32_t r = 0; r < PRODUCT_ROWS; r++) {
+            const uint32_t row = min(first_row + r, product.rows - 1), end = __ldg(product.starts + row + 1);
+#pragma unroll 1
+            for (uint32_t i = __ldg(product.starts + row) + threadIdx.x; i < end; i += PRODUCT_THREADS) {
+                const uint2 outlier = __ldg(product.outliers + i);
+#pragma unroll
+                for (int k = 0; k < BATCH; k++) {
+                    const uint32_t vector = min(first + k, product.batch - 1);
+                    const float x = __ldg(product.x + (uint64_t)vector * product.columns + outlier.x);
+                    sums[r][k] = fmaf(__uint_as_float(outlier.y), x, sums[r][k]);
+                }
+            }
         }
     }
     // phase: sums, 1
@@ -205,15 +267,24 @@ template <int BITS, bool IS_TERNARY, int BATCH> DEVICE void multiply(const Produ
 
 template <int BATCH> DEVICE void multiply_any(const Product &product, float *partial) {
     // phase: ternary, 0, 0
-    if (product.weights == TERNARY_BF16) return multiply<2, true, BATCH>(product, partial);
+    if (product.weights == TERNARY_BF16) return multiply<2, TERNARY_CODES, BATCH>(product, partial, nullptr);
     // phase: end
     switch (product.bits) {
-    case 2: return multiply<2, false, BATCH>(product, partial);
-    case 3: return multiply<3, false, BATCH>(product, partial);
-    case 4: return multiply<4, false, BATCH>(product, partial);
-    case 8: return multiply<8, false, BATCH>(product, partial);
+    case 2: return multiply<2, LINEAR_CODES, BATCH>(product, partial, nullptr);
+    case 3: return multiply<3, LINEAR_CODES, BATCH>(product, partial, nullptr);
+    case 4: return multiply<4, LINEAR_CODES, BATCH>(product, partial, nullptr);
+    case 8: return multiply<8, LINEAR_CODES, BATCH>(product, partial, nullptr);
     // phase: other widths, 0, 0
-    default: return multiply<0, false, BATCH>(product, partial);
+    default: return multiply<0, LINEAR_CODES, BATCH>(product, partial, nullptr);
     }
+    // phase: end
+}
+
+// Of codebooks: kernels of their own, as shared memory and registers are.
+template <int BATCH> DEVICE void multiply_indices(const Product &product, float *partial, float *tables) {
+    if (product.weights == ROW_TABLES && product.bits == 4) return multiply<4, ROW_INDICES, BATCH>(product, partial, tables);
+    // phase: others, 0, 0
+    if (product.weights == ROW_TABLES) return multiply<0, ROW_INDICES, BATCH>(product, partial, tables);
+    multiply<0, INDICES, BATCH>(product, partial, tables);
     // phase: end
 }

@@ -4,14 +4,15 @@ use std::ops::Range;
 
 use arrayvec::ArrayVec;
 use cmz_codec::device::{
-    DeviceArray, DeviceComponent, DeviceFloat, DeviceForm, DeviceGroups, DeviceJoin, DeviceNode, DeviceShape,
-    DeviceShift, DeviceStream, DeviceTernary,
+    DeviceArray, DeviceComponent, DeviceForm, DeviceJoin, DeviceNode, DeviceShape, DeviceStream, DeviceTernary,
 };
 use cmz_codec::{Archive, Code, Error, Result, Scratch};
 
-use crate::job::{Job, Join, OTHERS, Place, Plane, Span, TILES_OF_SPAN, Ternary, affine_table};
+use crate::job::{Job, Join, OTHERS, Place, Plane, Span, TILES_OF_SPAN, Ternary};
 use crate::kernel::Kernel;
 use crate::tables::Tables;
+
+mod arrays;
 
 /// Alignment of everything that kernels read, in bytes.
 pub(crate) const ALIGNMENT: usize = 64;
@@ -19,8 +20,6 @@ pub(crate) const ALIGNMENT: usize = 64;
 const TABLE_LEN: usize = 2048;
 /// Elements of a tile of `cmz_direct`: 2 to this power.
 const DIRECT_TILE_LOG: u8 = 12;
-/// Components of an array, at most.
-const COMPONENTS: usize = 1 + OTHERS;
 
 /// When a job runs: it reads what those of earlier steps wrote.
 pub(crate) type Step = u8;
@@ -70,8 +69,8 @@ pub(crate) struct Needs {
 impl Needs {
     pub(crate) fn of(archive: &Archive, tensor: usize) -> Self {
         let decoded = archive.block_len(tensor) as usize;
-        // The elements and their checksum.
-        let mut needs = Self { head: 2 * head_len(decoded), region: TABLE_LEN, scratch: 0 };
+        // The elements, zeros where their values are to be put, and the checksum.
+        let mut needs = Self { head: 3 * head_len(decoded), region: TABLE_LEN, scratch: 0 };
         let Ok(Some(shapes)) = archive.device_shapes(tensor) else {
             return Self { region: decoded + TABLE_LEN, ..needs };
         };
@@ -81,12 +80,13 @@ impl Needs {
             let kernels = kernels(shape);
             let in_place = !kernels.is_empty() && kernels.iter().all(|&kernel| kernel == Some(Kernel::Direct));
             let len = shape.byte_len.next_multiple_of(ALIGNMENT);
-            needs.head += head_len(shape.byte_len);
+            // An array may be filled with zeros before its values come to their places.
+            needs.head += 2 * head_len(shape.byte_len);
             needs.scratch += if in_place || shape.joined { 0 } else { len };
             // The kernel of rANS has no room for some tables.
             let may_need_cpu = kernels.iter().any(|kernel| matches!(kernel, None | Some(Kernel::Rans)));
             on_device &= !may_need_cpu;
-            needs.region += TABLE_LEN + if may_need_cpu { len } else { 0 };
+            needs.region += TABLE_LEN + shape.told.next_multiple_of(ALIGNMENT) + if may_need_cpu { len } else { 0 };
         }
         if !on_device {
             needs.region += decoded.next_multiple_of(ALIGNMENT);
@@ -265,59 +265,6 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// Makes the jobs that put an array together, those of its components first. Returns the step of the last one.
-    fn array(&mut self, array: &DeviceArray<'_>, to: Destination) -> Result<Step> {
-        match array.node {
-            DeviceNode::Join(join) => self.joined(array, join, to),
-            DeviceNode::Affine(affine) => {
-                let numbers = matches!(affine.shift, DeviceShift::Bias | DeviceShift::Zero);
-                let number_kinds = [None, Some(affine.scale), numbers.then_some(affine.scale)];
-                let (element, groups) = (affine.element, affine.groups);
-                self.grouped(
-                    array,
-                    element,
-                    groups,
-                    number_kinds,
-                    Kernel::Affine,
-                    |count| affine_table(&affine, count),
-                    to,
-                )
-            }
-            DeviceNode::Ternary(ternary) => self.ternary(array, ternary, to),
-        }
-    }
-
-    /// Symbols, and the two numbers of their groups, which are arrays.
-    fn ternary(&mut self, array: &DeviceArray<'_>, ternary: DeviceTernary, to: Destination) -> Result<Step> {
-        let [symbols, numbers @ ..] = &array.components[..] else {
-            return Err(Error::new(Code::BadStream, "the array has no symbols"));
-        };
-        let (kernel, source, mut ready) = match symbols {
-            DeviceComponent::Stream(stream) => {
-                let (kernel, source) = self.source(stream)?;
-                (kernel, source, 0)
-            }
-            DeviceComponent::Array(_) => {
-                let (plane, ready) = self.component(symbols)?;
-                (Kernel::Direct, Source::plane(plane, 8), ready)
-            }
-        };
-        let mut planes: ArrayVec<Plane, OTHERS> = ArrayVec::new();
-        for component in numbers {
-            let (plane, step) = self.component(component)?;
-            ready = ready.max(step);
-            planes.push(plane.of_numbers(DeviceFloat::Bf16));
-        }
-        let elements = array.byte_len / ternary.element.bytes();
-        let count = u32::try_from(ternary.groups.count(elements as u32));
-        let count = count.map_err(|_| Error::new(Code::BadStream, "the array has too many groups"))?;
-        let (wanted, out) = to.elements(elements, ternary.element.bytes());
-        let job = job(source, Join::ternary(ternary.element), &planes, elements, wanted, (to.place, out));
-        let job = Job { ternary: Ternary::of(&ternary, count), ..job };
-        self.tasks.push(Task { step: ready, kernel, job });
-        Ok(ready)
-    }
-
     fn joined(&mut self, array: &DeviceArray<'_>, join: DeviceJoin, to: Destination) -> Result<Step> {
         let elements = array.byte_len / join.element_len();
         let [DeviceComponent::Stream(first), others @ ..] = &array.components[..] else {
@@ -336,41 +283,6 @@ impl Builder<'_> {
         }
         let (kernel, source) = self.source(first)?;
         self.join(kernel, join, source, &planes, elements, to, ready);
-        Ok(ready)
-    }
-
-    /// Elements of type `element` by a kernel that reads their components at any index: symbols, or numbers of the type that
-    /// `number_kinds` has in their place. `table` makes its parameters, from the number of groups.
-    #[expect(clippy::too_many_arguments, reason = "what sets the kernels apart")]
-    fn grouped(
-        &mut self,
-        array: &DeviceArray<'_>,
-        element: DeviceFloat,
-        groups: DeviceGroups,
-        number_kinds: [Option<DeviceFloat>; 3],
-        kernel: Kernel,
-        table: impl Fn(u32) -> Vec<u8>,
-        to: Destination,
-    ) -> Result<Step> {
-        let elements = array.byte_len / element.bytes();
-        let mut planes: ArrayVec<Plane, COMPONENTS> = ArrayVec::new();
-        let mut ready = 0;
-        for (component, kind) in array.components.iter().zip(number_kinds) {
-            let (plane, step) = self.component(component)?;
-            ready = ready.max(step);
-            planes.push(kind.map_or(plane, |kind| plane.of_numbers(kind)));
-        }
-        let count = u32::try_from(groups.count(elements as u32));
-        let (Some((&codes, others)), Ok(count)) = (planes.split_first(), count) else {
-            return Err(Error::new(Code::BadStream, "the array has no codes"));
-        };
-        let table = table(count);
-        let (offset, bytes) = self.region.take(table.len());
-        bytes.copy_from_slice(&table);
-        let source = Source { table: offset, table_len: (table.len() / 4) as u32, ..Source::plane(codes, 8) };
-        let (wanted, out) = to.elements(elements, element.bytes());
-        let job = job(source, DeviceJoin::Bytes.into(), others, elements, wanted, (to.place, out));
-        self.tasks.push(Task { step: ready, kernel, job });
         Ok(ready)
     }
 
@@ -406,6 +318,13 @@ impl Builder<'_> {
         Ok((Plane { offset, place: Place::Scratch, stride: 8, constant: 0, length }, 1))
     }
 
+    /// Adds a job, unless there is nothing to do: of an array that may be empty, as that of the values of `sparse`.
+    fn push(&mut self, task: Task) {
+        if task.job.elements > 0 {
+            self.tasks.push(task);
+        }
+    }
+
     /// Takes `len` bytes of scratch memory.
     fn reserve(&mut self, len: usize) -> u64 {
         let offset = self.scratch_len;
@@ -426,7 +345,7 @@ impl Builder<'_> {
     ) {
         let (wanted, out) = to.elements(elements, join.element_len());
         let job = job(source, join.into(), planes, elements, wanted, (to.place, out));
-        self.tasks.push(Task { step, kernel, job });
+        self.push(Task { step, kernel, job });
     }
 
     /// Compares the CRC-32 of decoded bytes.

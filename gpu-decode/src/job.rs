@@ -2,7 +2,7 @@
 
 use std::mem::{offset_of, size_of};
 
-use cmz_codec::device::{DeviceAffine, DeviceFloat, DeviceGroups, DeviceJoin, DeviceTernary};
+use cmz_codec::device::{DeviceFloat, DeviceGroups, DeviceJoin, DeviceTernary};
 use cudarc::driver::DeviceRepr;
 
 use crate::kernel::Kernel;
@@ -186,7 +186,7 @@ impl Groups {
     fn of(groups: DeviceGroups) -> Self {
         let DeviceGroups { row, rows, columns } = groups;
         Self {
-            by: [row, rows, columns].map(|divisor| u64::MAX / u64::from(divisor)),
+            by: [row, rows, columns].map(|divisor| u64::MAX / u64::from(divisor.max(1))),
             row,
             rows,
             columns,
@@ -219,20 +219,6 @@ impl Ternary {
     }
 }
 
-/// The parameters of `cmz_affine`, for `count` groups.
-pub(crate) fn affine_table(affine: &DeviceAffine, count: u32) -> Vec<u8> {
-    let mut table = Vec::new();
-    Groups::of(affine.groups).put(&mut table);
-    table.extend(count.to_le_bytes());
-    table.extend([
-        affine.element as u8,
-        affine.scale as u8,
-        affine.shift as u8,
-        affine.bits | u8::from(affine.half) << 4,
-    ]);
-    table
-}
-
 impl Span {
     /// Bytes of a span.
     pub(crate) const LEN: usize = 8;
@@ -253,6 +239,7 @@ pub(crate) fn status_text(status: u32) -> &'static str {
         4 => "a symbol has bits above its width",
         5 => "a state of rANS is not what it must be",
         6 => "the decoded bytes do not match their checksum",
+        7 => "a value is outside of its row, or not behind the one before it",
         _ => "the kernel failed",
     }
 }

@@ -42,9 +42,15 @@ kernels! {
     Dictionary "cmz_dictionary",
     Trits "cmz_trits",
     Affine "cmz_affine",
+    BlockScale "cmz_block_scale",
+    Codebook "cmz_codebook",
+    Sparse "cmz_sparse",
+    Permute "cmz_permute",
     Crc32 "cmz_crc32",
     Matvec "cmz_matvec",
     Matmat "cmz_matmat",
+    MatvecTables "cmz_matvec_tables",
+    MatmatTables "cmz_matmat_tables",
     TernaryMatvec "cmz_ternary_matvec",
     TernaryMatmat "cmz_ternary_matmat",
 }
@@ -102,7 +108,7 @@ mod tests {
     fn every_kernel_takes_what_it_is_given() {
         for &kernel in Kernel::ALL {
             let len = match kernel {
-                Kernel::Matvec | Kernel::Matmat => "[80]",
+                Kernel::Matvec | Kernel::Matmat | Kernel::MatvecTables | Kernel::MatmatTables => "[120]",
                 Kernel::TernaryMatvec | Kernel::TernaryMatmat => "[112]",
                 _ => "[48]",
             };

@@ -22,6 +22,7 @@ mod kernel;
 mod load;
 mod matvec;
 mod memory;
+mod parameters;
 mod plan;
 mod resident;
 mod tables;

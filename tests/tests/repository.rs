@@ -40,7 +40,7 @@ const UNSAFE: &[&str] = &[
     "gpu-decode/src/device.rs",
     "gpu-decode/src/job.rs",
     "gpu-decode/src/load.rs",
-    "gpu-decode/src/matvec.rs",
+    "gpu-decode/src/matvec/mod.rs",
     "gpu-decode/src/matvec/ternary.rs",
     "gpu-decode/src/memory.rs",
     "gpu-decode/src/plan.rs",

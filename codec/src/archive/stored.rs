@@ -6,7 +6,7 @@ use cmz_format::{BlockHeader, Result};
 
 use super::Archive;
 use crate::Scratch;
-use crate::device::{DeviceArray, DeviceNode, DeviceShape};
+use crate::device::{DecodedArray, DeviceArray, DeviceShape};
 
 impl Archive {
     /// The components of a tensor's blocks, at any depth, each at most as long as it is in any block; `None` if a device cannot put
@@ -75,7 +75,7 @@ impl Archive {
     }
 
     /// Reads and checks one data block and decodes the components of its elements, without putting these together: what a device
-    /// would do with them, and the components as they lie in memory. `None` if a device has no way to put them together.
+    /// would do with them, and the components. `None` if a device has no way to put them together.
     ///
     /// # Errors
     /// As [`Self::read_into`].
@@ -87,7 +87,7 @@ impl Archive {
         tensor: usize,
         ordinal: usize,
         scratch: &mut Scratch,
-    ) -> Result<Option<(DeviceNode, Vec<Vec<u8>>)>> {
+    ) -> Result<Option<DecodedArray>> {
         let stored = self.stored(tensor)?;
         let (header, payload) = self.read_payload(tensor, ordinal, scratch)?;
         let components = stored.components_of_block(&header, &payload, scratch);

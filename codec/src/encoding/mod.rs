@@ -163,6 +163,36 @@ pub trait Encoding: fmt::Debug + Send + Sync {
         None
     }
 
+    /// As [`Self::components`], with those whose length depends on the ones before as long as they can be.
+    fn longest_components(&self, array: Array) -> Option<Components> {
+        self.components(array)
+    }
+
+    /// Bytes that [`Self::tell`] makes of component `number`, at most; `None` if it makes nothing of it.
+    fn told_len(&self, array: Array, number: usize) -> Option<usize> {
+        let _ = (array, number);
+        None
+    }
+
+    /// What the host works out for the device of component `number`, one for which there is a [`Self::told_len`]. All that the encoding asks of that component
+    /// alone is checked.
+    ///
+    /// # Errors
+    /// [`StreamError`] as of [`Self::join`].
+    fn tell(&self, array: Array, number: usize, component: &[u8]) -> Result<Vec<u8>, StreamError> {
+        let _ = (array, number, component);
+        Ok(Vec::new())
+    }
+
+    /// The elements that have a value of their own, in ascending order: of `sparse`.
+    ///
+    /// # Errors
+    /// [`StreamError`] as of [`Self::join`].
+    fn places(&self, array: Array, components: &[&[u8]]) -> Result<Vec<u32>, StreamError> {
+        let _ = (array, components);
+        Ok(Vec::new())
+    }
+
     /// Decodes streams and joins them in one pass, where this encoding has a faster way
     /// for the codecs at hand. The result is the same bit for bit.
     fn decode_fused(

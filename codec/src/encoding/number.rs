@@ -277,13 +277,15 @@ macro_rules! with_number {
 pub(crate) use with_number;
 
 impl Float {
-    /// The same for a device; `None` if its kernels do not know it.
-    pub(super) const fn on_device(self) -> Option<DeviceFloat> {
+    /// The same for a device.
+    pub(super) const fn on_device(self) -> DeviceFloat {
         match self {
-            Self::F16 => Some(DeviceFloat::F16),
-            Self::BF16 => Some(DeviceFloat::Bf16),
-            Self::F32 => Some(DeviceFloat::F32),
-            Self::E4M3 | Self::E5M2 | Self::E8M0 => None,
+            Self::F16 => DeviceFloat::F16,
+            Self::BF16 => DeviceFloat::Bf16,
+            Self::F32 => DeviceFloat::F32,
+            Self::E4M3 => DeviceFloat::E4M3,
+            Self::E5M2 => DeviceFloat::E5M2,
+            Self::E8M0 => DeviceFloat::E8M0,
         }
     }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use cmz_codec::{Archive, Code, Error, Result, pipeline};
 use cudarc::driver::{CudaFunction, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg};
 
-use super::{Rows, group_of, push_pairs, refused};
+use super::Rows;
+use super::layout::{group_of, refused};
 use crate::block::{ALIGNMENT, SymbolBlock, symbols_of};
 use crate::decoder::GpuDecoder;
 use crate::job::{Job, Launch, THREADS, status_text};
@@ -127,7 +128,7 @@ struct Image {
 impl Image {
     fn add(&mut self, rows: &Rows, ordinal: usize, block: SymbolBlock) -> Result<()> {
         let wanted = rows.of_block(ordinal);
-        let group = group_of(rows.columns, block.ternary.groups);
+        let group = group_of(block.ternary.groups, rows.columns);
         if *self.group.get_or_insert(group) != group {
             return Err(refused("has groups that are not the same in all blocks"));
         }
@@ -192,5 +193,20 @@ impl Image {
             several: decoder.kernels.get(Kernel::TernaryMatmat)?,
             _tables: Arc::clone(&decoder.tables),
         })
+    }
+}
+
+/// Appends the pairs of every group of these rows.
+fn push_pairs(
+    pairs: &mut Vec<u8>,
+    rows: Range<usize>,
+    columns: u32,
+    of: DeviceGroups,
+    pair_of: impl Fn(usize) -> Vec<u8>,
+) {
+    for first in rows.map(|row| row * columns as usize) {
+        for column in (0..columns as usize).step_by(group_of(of, columns) as usize) {
+            pairs.extend(pair_of(of.of((first + column) as u64) as usize));
+        }
     }
 }

@@ -10,7 +10,7 @@ enum Shift : uint8_t { MIDDLE = 0, ZERO_POINT = 1, BIAS = 2, ZERO = 3 };
 // What each step is rounded to.
 enum Steps : uint8_t { SINGLE_STEPS = 0, HALF_STEPS = 1 };
 
-// The job's table. As on the host: job.rs.
+// The job's table. As on the host: parameters.rs.
 struct Affine {
     Groups groups;
     uint32_t count; // of groups

@@ -8,8 +8,8 @@ impl Affine {
     pub(super) fn node(&self, array: Array) -> Option<DeviceNode> {
         let (element, grid) = self.grid(array)?;
         Some(DeviceNode::Affine(DeviceAffine {
-            element: element.on_device()?,
-            scale: self.scale.on_device()?,
+            element: element.on_device(),
+            scale: self.scale.on_device(),
             shift: match self.form {
                 Form::Symmetric => DeviceShift::Middle,
                 Form::ZeroPoint => DeviceShift::ZeroPoint,

@@ -9,6 +9,7 @@ use super::number::{Bf16, F16, F32, Number, VALUES, with_number};
 use super::params::{Params, entries, name_of};
 use super::versions::{Version, versioned};
 use super::{Array, Component, Components, Element, Encoding};
+use crate::device::{DeviceBlockScale, DeviceNode};
 use crate::stream::StreamError;
 
 #[cfg(test)]
@@ -143,6 +144,17 @@ impl Encoding for BlockScale {
         let (element, grid) = self.grid(array).ok_or(StreamError::Length)?;
         join(Version::best(), *self, grid, element, components, data);
         Ok(())
+    }
+
+    fn device_node(&self, array: Array) -> Option<DeviceNode> {
+        let (element, grid) = self.grid(array)?;
+        Some(DeviceNode::BlockScale(DeviceBlockScale {
+            element: element.on_device(),
+            values: self.values.on_device(),
+            scale: self.scale.on_device(),
+            divide: self.sense == Sense::Divide,
+            groups: grid.on_device()?,
+        }))
     }
 }
 

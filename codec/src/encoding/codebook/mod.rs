@@ -8,6 +8,7 @@ pub use super::number::Float;
 use super::number::{VALUES, with_number};
 use super::params::{Params, entries, name_of};
 use super::{Array, Component, Components, Element, Encoding};
+use crate::device::{DeviceCodebook, DeviceNode};
 use crate::stream::{StreamError, Width};
 
 mod decode;
@@ -178,6 +179,20 @@ impl Encoding for Codebook {
         let shape = self.shape(array).ok_or(StreamError::Length)?;
         with_number!(shape.element, T => decode::join::<T>(*self, &shape, components, data));
         Ok(())
+    }
+
+    fn device_node(&self, array: Array) -> Option<DeviceNode> {
+        let shape = self.shape(array)?;
+        Some(DeviceNode::Codebook(DeviceCodebook {
+            element: shape.element.on_device(),
+            table: self.table.on_device(),
+            bits: self.bits,
+            binary: self.form == Form::Binary,
+            dim: self.dim,
+            row: u32::try_from(shape.row).ok()?,
+            vectors: u32::try_from(shape.vectors).ok()?,
+            groups: shape.grid.on_device()?,
+        }))
     }
 }
 

@@ -1,6 +1,7 @@
 //! `permute`: the columns of an array in another order. See `SPEC.md` in this folder.
 
 use super::{Array, Component, Components, Element, Encoding};
+use crate::device::{DeviceNode, DevicePermute};
 use crate::stream::{StreamError, Width};
 
 #[cfg(test)]
@@ -56,6 +57,20 @@ impl Encoding for Permute {
             _ => join::<8>(&sources, components[0], data),
         }
         Ok(())
+    }
+
+    fn device_node(&self, array: Array) -> Option<DeviceNode> {
+        let (len, row) = shape(array)?;
+        Some(DeviceNode::Permute(DevicePermute { element_len: len as u32, row: row as u32 }))
+    }
+
+    fn told_len(&self, array: Array, number: usize) -> Option<usize> {
+        shape(array).filter(|_| number == 1).map(|(_, row)| 2 * row)
+    }
+
+    fn tell(&self, array: Array, _: usize, order: &[u8]) -> Result<Vec<u8>, StreamError> {
+        let (_, row) = shape(array).ok_or(StreamError::Length)?;
+        Ok(inverse(order, row)?.into_iter().flat_map(u16::to_le_bytes).collect())
     }
 }
 

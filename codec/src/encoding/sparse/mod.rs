@@ -1,5 +1,6 @@
 //! `sparse`: values at some places of an array. See `SPEC.md` in this folder.
 
+use arrayvec::ArrayVec;
 use cmz_format::Result;
 use serde_json::{Map, Value};
 
@@ -7,9 +8,11 @@ use super::number::{ARITHMETICS, VALUES, with_number};
 pub use super::number::{Arithmetic, Float};
 use super::params::{Params, entries, name_of};
 use super::{Array, Component, Components, Element, Encoding};
+use crate::device::DeviceNode;
 use crate::stream::{StreamError, Width};
 
 mod decode;
+mod device;
 mod places;
 #[cfg(test)]
 mod tests;
@@ -82,7 +85,7 @@ impl Sparse {
     }
 
     /// The element type and where values can be; `None` if this is no array of elements that values can be.
-    fn places(self, array: Array) -> Option<(Float, Places)> {
+    fn shape(self, array: Array) -> Option<(Float, Places)> {
         let element = Float::of_value(array.element)?;
         let elements = array.byte_len / element.len();
         array.byte_len.is_multiple_of(element.len()).then(|| (element, Places::new(self.index, elements, array.row)))
@@ -149,16 +152,18 @@ impl Encoding for Sparse {
     }
 
     fn components(&self, array: Array) -> Option<Components> {
-        let (_, places) = self.places(array)?;
-        let base = (self.mode != Mode::Fill).then_some(("base", array));
-        let values = ("values", self.values_array(places.least()));
-        let all = base.into_iter().chain(places.components()).chain([values]);
-        Some(all.map(|(name, array)| Component { name, array }).collect())
+        let (_, places) = self.shape(array)?;
+        Some(self.components_of(array, places.components(), places.least()))
+    }
+
+    fn longest_components(&self, array: Array) -> Option<Components> {
+        let (_, places) = self.shape(array)?;
+        Some(self.components_of(array, places.longest_components(), places.most()))
     }
 
     fn component_array(&self, array: Array, number: usize, before: &[&[u8]]) -> Result<Array, StreamError> {
         let components = self.components(array).ok_or(StreamError::Length)?;
-        let (_, places) = self.places(array).ok_or(StreamError::Length)?;
+        let (_, places) = self.shape(array).ok_or(StreamError::Length)?;
         match components[number].name {
             "deltas" => Ok(places.deltas(places.count(before[self.bases()])?)),
             "values" => Ok(self.values_array(places.count(before[self.bases()])?)),
@@ -167,7 +172,7 @@ impl Encoding for Sparse {
     }
 
     fn split(&self, array: Array, data: &[u8], components: &mut [&mut [u8]]) {
-        let (element, places) = self.places(array).expect("components() has a rule for this array");
+        let (element, places) = self.shape(array).expect("components() has a rule for this array");
         let mut rest = components;
         if self.mode != Mode::Fill {
             let (base, others) = rest.split_first_mut().expect("components() has a base");
@@ -192,7 +197,7 @@ impl Encoding for Sparse {
     }
 
     fn join(&self, array: Array, components: &[&[u8]], data: &mut [u8]) -> Result<(), StreamError> {
-        let (element, places) = self.places(array).ok_or(StreamError::Length)?;
+        let (element, places) = self.shape(array).ok_or(StreamError::Length)?;
         let (index, values) = (&components[self.bases()..components.len() - 1], components[components.len() - 1]);
         match self.mode {
             Mode::Fill => data.fill(0),
@@ -201,9 +206,40 @@ impl Encoding for Sparse {
         let values: Vec<f32> = with_number!(self.values, V => decode::numbers::<V>(values));
         with_number!(element, T => decode::join::<T>(self.mode, &places, index, &values, data))
     }
+
+    fn device_node(&self, array: Array) -> Option<DeviceNode> {
+        self.node(array)
+    }
+
+    fn told_len(&self, array: Array, number: usize) -> Option<usize> {
+        let (_, places) = self.shape(array)?;
+        (number == self.bases()).then(|| places.told_len()).flatten()
+    }
+
+    fn tell(&self, array: Array, _: usize, index: &[u8]) -> Result<Vec<u8>, StreamError> {
+        let (_, places) = self.shape(array).ok_or(StreamError::Length)?;
+        places.tell(index)
+    }
+
+    fn places(&self, array: Array, components: &[&[u8]]) -> Result<Vec<u32>, StreamError> {
+        let (_, places) = self.shape(array).ok_or(StreamError::Length)?;
+        let mut all = Vec::new();
+        places.for_each(&components[self.bases()..components.len() - 1], |i| {
+            all.push(i as u32);
+            Ok(())
+        })?;
+        Ok(all)
+    }
 }
 
 impl Sparse {
+    fn components_of(&self, array: Array, index: ArrayVec<(&'static str, Array), 2>, values: usize) -> Components {
+        let base = (self.mode != Mode::Fill).then_some(("base", array));
+        let values = ("values", self.values_array(values));
+        let all = base.into_iter().chain(index).chain([values]);
+        all.map(|(name, array)| Component { name, array }).collect()
+    }
+
     fn values_array(self, count: usize) -> Array {
         Array::vector(Element::Dtype(self.values.dtype()), count * self.values.len())
     }

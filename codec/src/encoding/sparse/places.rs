@@ -7,14 +7,14 @@ use crate::encoding::{Array, Element};
 use crate::stream::{StreamError, Width};
 
 /// Columns of a piece of a row, at most: a count and a distance within it fit 16 bits.
-const PIECE: usize = 1 << 15;
+pub(super) const PIECE: usize = 1 << 15;
 
 /// The places of an array that values can be at.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Places {
-    index: Index,
-    elements: usize,
-    row: usize,
+    pub(super) index: Index,
+    pub(super) elements: usize,
+    pub(super) row: usize,
 }
 
 impl Places {
@@ -41,6 +41,12 @@ impl Places {
         }
     }
 
+    /// As [`Self::components`], as long as they can be.
+    pub(super) fn longest_components(&self) -> ArrayVec<(&'static str, Array), 2> {
+        let longest = |(name, array)| (name, if name == "deltas" { self.deltas(self.most()) } else { array });
+        self.components().into_iter().map(longest).collect()
+    }
+
     /// The array with `count` distances.
     pub(super) fn deltas(&self, count: usize) -> Array {
         Array::of_symbols(SIXTEEN, count)
@@ -55,6 +61,14 @@ impl Places {
                 let of_row = |len: usize| len / m * n + (len % m).min(n);
                 self.elements / self.row * of_row(self.row) + of_row(self.elements % self.row)
             }
+        }
+    }
+
+    /// Number of values that there are at most.
+    pub(super) fn most(&self) -> usize {
+        match self.index {
+            Index::Bitmap | Index::Rows => self.elements,
+            Index::NOfM { .. } => self.least(),
         }
     }
 
@@ -159,7 +173,7 @@ impl Places {
     }
 
     /// The rows, cut into runs of `len` elements from the beginning of each.
-    fn runs_of(&self, len: usize) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
+    pub(super) fn runs_of(&self, len: usize) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
         let Self { elements, row, .. } = *self;
         (0..elements).step_by(row).flat_map(move |start| {
             let end = (start + row).min(elements);
@@ -183,6 +197,6 @@ fn visit_run(start: usize, len: usize, positions: &[u8], visit: &mut impl FnMut(
 }
 
 /// Symbols of 16 bits.
-fn counts(symbols: &[u8]) -> impl Iterator<Item = usize> {
+pub(super) fn counts(symbols: &[u8]) -> impl Iterator<Item = usize> {
     symbols.as_chunks().0.iter().map(|&symbol| u16::from_le_bytes(symbol).into())
 }

@@ -87,6 +87,6 @@ impl Encoding for Ternary {
 
     fn device_node(&self, array: Array) -> Option<DeviceNode> {
         let (element, grid) = self.grid(array)?;
-        Some(DeviceNode::Ternary(DeviceTernary { element: element.on_device()?, groups: grid.on_device()? }))
+        Some(DeviceNode::Ternary(DeviceTernary { element: element.on_device(), groups: grid.on_device()? }))
     }
 }

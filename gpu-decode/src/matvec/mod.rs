@@ -3,19 +3,21 @@
 //! A packed matrix is laid out once, on the host: codes packed row by row, and two numbers for each group of a row. What the product
 //! is, and in which order its sums are taken, says `kernels/matvec.cuh`. A compressed one is its stored streams: `ternary`.
 
-mod ternary;
-
 use std::ops::Range;
 use std::sync::Arc;
 
-use cmz_codec::device::{DeviceAffine, DeviceFloat, DeviceGroups, DeviceNode, DeviceShift};
-use cmz_codec::{Archive, Code, Error, Result, pipeline};
+use cmz_codec::{Archive, Code, Error, Result};
 use cudarc::driver::{CudaFunction, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg};
-use half::{bf16, f16};
 
 use crate::decoder::{GpuDecoder, Request, request_bytes};
 use crate::kernel::Kernel;
 use crate::memory::{DeviceMemory, failed};
+
+mod layout;
+mod numbers;
+mod ternary;
+
+use layout::{Layout, refused};
 use ternary::Compressed;
 
 /// Rows of a CTA.
@@ -39,6 +41,10 @@ enum Weights {
     LinearHalf = 1,
     /// 0 and two brain floats.
     Ternary = 2,
+    /// `s e`, with `s` in single precision and `e` an entry of the row's table.
+    RowTables = 3,
+    /// The same, with the number of a table beside `s`.
+    Tables = 4,
 }
 
 /// What the kernels take: `struct Product` of `matvec.cuh`.
@@ -57,13 +63,42 @@ struct Product {
     groups: u32,
     batch: u32,
     bits: u32,
-    weights: u32,
+    weights: Weights,
     spare: u32,
+    tables: u64,
+    row_tables: u64,
+    starts: u64,
+    outliers: u64,
+    order: u64,
 }
 
-const _: () = assert!(size_of::<Product>() == 80);
+const _: () = assert!(size_of::<Product>() == 120);
 
-// SAFETY: integers without padding, as the kernels declare them.
+impl Product {
+    const NONE: Self = Self {
+        codes: 0,
+        pairs: 0,
+        x: 0,
+        y: 0,
+        by_group: 0,
+        code_row: 0,
+        rows: 0,
+        columns: 0,
+        group: 0,
+        groups: 0,
+        batch: 0,
+        bits: 0,
+        weights: Weights::Linear,
+        spare: 0,
+        tables: 0,
+        row_tables: 0,
+        starts: 0,
+        outliers: 0,
+        order: 0,
+    };
+}
+
+// SAFETY: integers, one of them of an enumeration, without padding, as the kernels declare them.
 unsafe impl DeviceRepr for Product {}
 
 /// How a matrix lies in the memory of the device.
@@ -83,9 +118,13 @@ pub enum Residency {
 ///
 /// A product `y = W x` is computed in single precision from the weights as their encoding defines them, before they are rounded to
 /// the tensor's type. Let `w = s (c - m) + t` be a weight of a group with scale `s`, where `m` is the middle of the codes' range and
-/// `t` what the zero point or the bias makes of it. With `n` columns, `u = 2⁻²⁴` and `K = 24 + 2 ⌈n / 1024⌉`, or `24 + 16 ⌈n / 1024⌉` where groups are not
+/// `t` what the zero point or the bias makes of it, or `w = s e` with `e` an entry of a codebook or a value of eight bits (`s` is 1 where there is no
+/// scale, and the reciprocal where it divides). With outliers it is `w + v` where `v` is added, not rounded in between, and `w + d` where `v` comes in its stead:
+/// `d` is `v - w` in single precision, so no code has to stand for nothing, and the sum is off by `2⁻²⁴ |d|`, which the bound has.
+///
+/// With `n` columns, at most `o` outliers in a row, `u = 2⁻²⁴` and `K = 24 + 2 ⌈n / 1024⌉ + ⌈o / 128⌉`, or `24 + 16 ⌈n / 1024⌉ + ⌈o / 128⌉` where groups are not
 /// whole times 8 columns, each `y` differs from the exact product by at most `K u / (1 − K u)` times the sum of `(|s (c − m)| + |t|) |x|` (N. Higham, Accuracy and Stability of Numerical Algorithms, §3.1): every `x`
-/// goes through at most so many operations. Of `ternary`, `|w| |x|` takes the place of the summand. It holds where nothing overflows or underflows.
+/// goes through at most so many operations. Of `ternary` and of codebooks, `|w| |x|` takes the place of the summand; of outliers, `|v| |x|` or `|d| |x|` is one more. It holds where nothing overflows or underflows, and all weights are finite.
 ///
 /// Of [`Residency::Compressed`] the order of the sums is another one, and `K = 80` up to 14,336 columns, `240 + ⌈n / 57,344⌉` above: 8 columns of a
 /// granule, at most 8 or 28 granules of a lane, 5 steps of a tree, 8 shares of a row, and the parts of a long one.
@@ -102,14 +141,17 @@ enum Form {
 struct Packed {
     memory: DeviceMemory,
     product: Product,
+    /// Where the sums are taken of codes, or of entries of tables.
     one: CudaFunction,
     several: CudaFunction,
 }
 
 impl GpuDecoder {
-    /// Reads a matrix that is stored by `affine`, nested or not, or `ternary`, and lays it out in device memory. Of a stack of matrices, a request
-    /// for one index of the first dimension is one of them, read without the others; all that are asked for are one matrix, with
-    /// its rows behind each other. Numbers, and packed codes, are decoded by the CPU, on `threads` threads.
+    /// Reads a matrix and lays it out in device memory. It is stored by `affine`, whose numbers may be encoded in turn, `ternary`, `codebook` of single
+    /// elements, or `block_scale` over a codebook or values of eight bits; on top of that there may be outliers, added or in a weight's stead (`sparse`),
+    /// and an order of the columns that is the same in all blocks (`permute`). Of a stack of matrices, a request for one index of the first dimension is one of
+    /// them, read without the others; all that are asked for are one matrix, with its rows behind each other. Numbers, and packed codes, are decoded by
+    /// the CPU, on `threads` threads.
     ///
     /// # Errors
     /// [`Code::InvalidArgument`] if there is no such tensor or there are no such rows, it is no such matrix, or cannot be resident so; an error
@@ -133,18 +175,44 @@ impl GpuDecoder {
     }
 
     fn packed(&self, layout: Layout) -> Result<Packed> {
+        let product = layout.product;
+        let tables: Vec<u8> = layout.tables.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let row_tables: Vec<u8> = layout.row_tables.iter().flat_map(|table| table.to_le_bytes()).collect();
+        let starts: Vec<u8> = layout.starts.iter().flat_map(|start| start.to_le_bytes()).collect();
+        let outlier = |(column, value): &(u32, f32)| [column.to_le_bytes(), value.to_le_bytes()].concat();
+        let outliers: Vec<u8> = layout.outliers.iter().flat_map(outlier).collect();
+        let order: Vec<u8> = layout.order.iter().flat_map(|column| column.to_le_bytes()).collect();
+        let arrays = [layout.codes, layout.pairs, tables, row_tables, starts, outliers, order];
+        let (memory, [codes, pairs, tables, row_tables, starts, outliers, order]) = self.lay_out(&arrays)?;
+        let product = Product { codes, pairs, tables, row_tables, starts, outliers, order, ..product };
+        let (one, several) = if matches!(product.weights, Weights::RowTables | Weights::Tables) {
+            (Kernel::MatvecTables, Kernel::MatmatTables)
+        } else {
+            (Kernel::Matvec, Kernel::Matmat)
+        };
+        Ok(Packed { memory, product, one: self.kernels.get(one)?, several: self.kernels.get(several)? })
+    }
+
+    /// Copies arrays to the device; returns their addresses, 0 of one without bytes.
+    fn lay_out<const N: usize>(&self, arrays: &[Vec<u8>; N]) -> Result<(DeviceMemory, [u64; N])> {
+        let mut len = 0;
+        let places = arrays.each_ref().map(|array| {
+            let at = len;
+            len = (at + array.len()).next_multiple_of(256);
+            at
+        });
         let stream = self.new_stream()?;
-        let pairs_at = layout.codes.len().next_multiple_of(256);
-        let mut memory = self.allocate(pairs_at + layout.pairs.len())?;
-        memory.write(&stream, 0, &layout.codes)?;
-        memory.write(&stream, pairs_at, &layout.pairs)?;
-        let product = Product { codes: memory.address(), pairs: memory.address() + pairs_at as u64, ..layout.product };
-        Ok(Packed {
-            memory,
-            product,
-            one: self.kernels.get(Kernel::Matvec)?,
-            several: self.kernels.get(Kernel::Matmat)?,
-        })
+        let mut memory = self.allocate(len)?;
+        for (array, at) in arrays.iter().zip(places).filter(|(array, _)| !array.is_empty()) {
+            memory.write(&stream, at, array)?;
+        }
+        let base = memory.address();
+        let mut of = arrays.iter().zip(places);
+        let addresses = std::array::from_fn(|_| match of.next() {
+            Some((array, at)) if !array.is_empty() => base + at as u64,
+            _ => 0,
+        });
+        Ok((memory, addresses))
     }
 }
 
@@ -277,176 +345,4 @@ impl Rows {
         let within = |row: u64| row.saturating_sub(first).min(self.block_rows) as usize;
         within(self.rows.start)..within(self.rows.end)
     }
-}
-
-/// A matrix as the kernels read it.
-struct Layout {
-    codes: Vec<u8>,
-    pairs: Vec<u8>,
-    /// Without addresses.
-    product: Product,
-}
-
-impl Layout {
-    fn read(archive: &Archive, rows: &Rows, threads: usize) -> Result<Self> {
-        let mut layout: Option<Self> = None;
-        pipeline::ordered(
-            threads,
-            rows.blocks.clone(),
-            |ordinal, scratch| match archive.read_components(rows.tensor, ordinal, scratch)? {
-                Some((node, parts)) => Self::of_block(&node, &parts, rows.columns, rows.of_block(ordinal)),
-                None => Err(refused("is stored by an encoding that has no product")),
-            },
-            |block| match &mut layout {
-                None => {
-                    layout = Some(block);
-                    Ok(())
-                }
-                Some(layout) => layout.append(block),
-            },
-        )?;
-        layout.ok_or_else(|| refused("has no elements"))
-    }
-
-    /// Puts the rows of another block behind these.
-    fn append(&mut self, block: Self) -> Result<()> {
-        let kind = |p: &Product| (p.group, p.bits, p.weights);
-        if kind(&self.product) != kind(&block.product) {
-            return Err(refused("has groups that are not the same in all blocks"));
-        }
-        self.codes.extend(block.codes);
-        self.pairs.extend(block.pairs);
-        self.product.rows += block.product.rows;
-        Ok(())
-    }
-
-    fn of_block(node: &DeviceNode, parts: &[Vec<u8>], columns: u32, rows: Range<usize>) -> Result<Self> {
-        match (node, parts) {
-            (DeviceNode::Affine(affine), [codes, numbers @ ..]) => {
-                let (weights, pair_of) = linear(affine, numbers);
-                Ok(Self::new(codes, affine.bits, (columns, rows), affine.groups, weights, pair_of))
-            }
-            (DeviceNode::Ternary(ternary), [symbols, minima, maxima]) => {
-                if symbols.iter().any(|&symbol| symbol > 2) {
-                    return Err(Error::new(Code::BadStream, "a symbol that is not ternary"));
-                }
-                let (minima, maxima) = (minima.as_chunks::<2>().0, maxima.as_chunks::<2>().0);
-                let pair_of = |i: usize| [minima[i], maxima[i]].concat();
-                Ok(Self::new(symbols, 2, (columns, rows), ternary.groups, Weights::Ternary, pair_of))
-            }
-            _ => Err(refused("is stored by an encoding that has no product")),
-        }
-    }
-
-    /// Packs the codes of the wanted rows, and expands the pairs of the groups to every row that they have a part in.
-    fn new(
-        codes: &[u8],
-        bits: u8,
-        (columns, rows): (u32, Range<usize>),
-        of: DeviceGroups,
-        weights: Weights,
-        pair_of: impl Fn(usize) -> Vec<u8>,
-    ) -> Self {
-        let (row, group) = (columns as usize, group_of(columns, of));
-        let code_row = (row.div_ceil(GRANULE) * usize::from(bits)).next_multiple_of(8);
-        let (mut packed, mut pairs) = (Vec::with_capacity(rows.len() * code_row), Vec::new());
-        for (number, codes) in codes[rows.start * row..rows.end * row].chunks_exact(row).enumerate() {
-            for granule in codes.chunks(GRANULE) {
-                let together = granule.iter().rev().fold(0u64, |sum, &code| sum << bits | u64::from(code));
-                packed.extend_from_slice(&together.to_le_bytes()[..usize::from(bits)]);
-            }
-            packed.resize((number + 1) * code_row, 0);
-        }
-        push_pairs(&mut pairs, rows.clone(), columns, of, pair_of);
-        let product = Product {
-            codes: 0,
-            pairs: 0,
-            x: 0,
-            y: 0,
-            by_group: u64::MAX / u64::from(group),
-            code_row: code_row as u64,
-            rows: rows.len() as u32,
-            columns,
-            group,
-            groups: columns.div_ceil(group),
-            batch: 0,
-            bits: bits.into(),
-            weights: weights as u32,
-            spare: 0,
-        };
-        Self { codes: packed, pairs, product }
-    }
-}
-
-/// Columns of a group of one row: where rows of the matrix are not those that the groups are counted in, some of a row are of one group.
-const fn group_of(columns: u32, of: DeviceGroups) -> u32 {
-    if of.row == columns { of.columns } else { common_divisor(columns, of.columns) }
-}
-
-/// Appends the pairs of every group of these rows.
-fn push_pairs(
-    pairs: &mut Vec<u8>,
-    rows: Range<usize>,
-    columns: u32,
-    of: DeviceGroups,
-    pair_of: impl Fn(usize) -> Vec<u8>,
-) {
-    for first in rows.map(|row| row * columns as usize) {
-        for column in (0..columns as usize).step_by(group_of(columns, of) as usize) {
-            pairs.extend(pair_of(of.of((first + column) as u64) as usize));
-        }
-    }
-}
-
-/// How the numbers of a group are laid out, and those of each group.
-fn linear<'a>(affine: &'a DeviceAffine, numbers: &'a [Vec<u8>]) -> (Weights, impl Fn(usize) -> Vec<u8> + 'a) {
-    let middle = f32::from(1u16 << (affine.bits - 1));
-    let in_half = affine.half || affine.scale == DeviceFloat::F16;
-    let weights = match affine.shift {
-        DeviceShift::Bias => Weights::Linear,
-        _ if in_half => Weights::LinearHalf,
-        _ => Weights::Linear,
-    };
-    let float = move |component: usize, i: usize| {
-        let x = number(&numbers[component], affine.scale, i);
-        if affine.half { f16::from_f32(x).to_f32() } else { x }
-    };
-    let pair_of = move |i: usize| {
-        let scale = float(0, i);
-        let zero = match affine.shift {
-            DeviceShift::Middle => middle,
-            DeviceShift::ZeroPoint => numbers[1][i].into(),
-            DeviceShift::Zero => float(1, i),
-            DeviceShift::Bias => 0.0,
-        };
-        if weights == Weights::LinearHalf {
-            return [scale, zero].map(|x| f16::from_f32(x).to_le_bytes()).concat();
-        }
-        let of_code = f64::from(scale) * f64::from(middle - zero);
-        let bias = if affine.shift == DeviceShift::Bias { float(1, i).into() } else { 0.0 };
-        [scale, (of_code + bias) as f32].map(f32::to_le_bytes).concat()
-    };
-    (weights, pair_of)
-}
-
-/// Number `i` of an array.
-fn number(array: &[u8], kind: DeviceFloat, i: usize) -> f32 {
-    match kind {
-        DeviceFloat::F16 => f16::from_le_bytes(array.as_chunks().0[i]).to_f32(),
-        DeviceFloat::Bf16 => bf16::from_le_bytes(array.as_chunks().0[i]).to_f32(),
-        DeviceFloat::F32 => f32::from_le_bytes(array.as_chunks().0[i]),
-    }
-}
-
-/// Euclid's.
-const fn common_divisor(mut a: u32, mut b: u32) -> u32 {
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    a
-}
-
-fn refused(why: &str) -> Error {
-    Error::new(Code::InvalidArgument, format!("the tensor {why}"))
-        .with_help("decode it, and multiply the decoded matrix")
 }
