@@ -126,7 +126,7 @@ DEVICE void add_products(const TernaryProduct &product, const Job &job, const Pa
                 // And so do vectors.
                 const uint64_t v = min(vector + k, product.batch - 1);
                 float x[GRANULE];
-                load_x(product.x + v * product.columns, column, product.columns, x);
+                load_x(product.x + v * product.columns, nullptr, column, product.columns, x);
 #pragma unroll
                 for (uint32_t r = 0; r < ROWS; r++) {
 #pragma unroll

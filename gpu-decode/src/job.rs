@@ -96,7 +96,7 @@ impl From<DeviceJoin> for Join {
 /// The groups of an array as the kernels take them.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-struct Groups {
+pub(crate) struct Groups {
     by: [u64; 3],
     row: u32,
     rows: u32,
@@ -183,7 +183,7 @@ impl Job {
 }
 
 impl Groups {
-    fn of(groups: DeviceGroups) -> Self {
+    pub(crate) fn of(groups: DeviceGroups) -> Self {
         let DeviceGroups { row, rows, columns } = groups;
         Self {
             by: [row, rows, columns].map(|divisor| u64::MAX / u64::from(divisor.max(1))),
@@ -194,7 +194,8 @@ impl Groups {
         }
     }
 
-    fn put(&self, out: &mut Vec<u8>) {
+    /// Appends their bytes as they lie in the device's memory.
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
         self.by.iter().for_each(|reciprocal| out.extend(reciprocal.to_le_bytes()));
         for number in [self.row, self.rows, self.columns, self.of_row] {
             out.extend(number.to_le_bytes());

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use cmz_codec::device::DeviceGroups;
 use cmz_codec::{Archive, Code, Error, Result, pipeline};
 use cudarc::driver::{CudaFunction, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg};
 

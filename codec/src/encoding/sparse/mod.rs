@@ -224,10 +224,7 @@ impl Encoding for Sparse {
     fn places(&self, array: Array, components: &[&[u8]]) -> Result<Vec<u32>, StreamError> {
         let (_, places) = self.shape(array).ok_or(StreamError::Length)?;
         let mut all = Vec::new();
-        places.for_each(&components[self.bases()..components.len() - 1], |i| {
-            all.push(i as u32);
-            Ok(())
-        })?;
+        places.for_each(&components[self.bases()..components.len() - 1], |i| all.push(i as u32))?;
         Ok(all)
     }
 }
