@@ -30,7 +30,9 @@ class Hessians(TorchFunctionMode):
     def __init__(self, model):
         super().__init__()
         self.sums, self.counts, self.mask, self.gathered = {}, {}, None, None
-        self.linear = {f"{name}.weight": module.in_features for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+        self.linear = {
+            f"{name}.weight": module.in_features for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)
+        }
         self.stacks = {name: value for name, value in model.named_parameters() if value.dim() == 3}
         for name, module in model.named_modules():
             if isinstance(module, torch.nn.Linear):
