@@ -10,11 +10,11 @@ use crate::convert::SourceKind;
 use crate::import::quantized::{Found, Quantization};
 use crate::io::PlainFile;
 
-/// Plans to compress a quantized checkpoint, as [`plan_compress`] does, and demands that there are views: by the program `method`, if one
+/// Plans to compress a quantized checkpoint, as [`super::plan_compress`] does, and demands that there are views: by the program `method`, if one
 /// is named.
 ///
 /// # Errors
-/// As [`plan_compress`], or [`Code::BadSource`] if the checkpoint is not what it should be.
+/// As [`super::plan_compress`], or [`Code::BadSource`] if the checkpoint is not what it should be.
 pub fn plan_quantized(method: Option<&str>, source: &Path, target: Option<&Path>) -> Result<Plan> {
     let folder = folder_of(source);
     let in_folder = |e: Error| e.in_file(&folder);
