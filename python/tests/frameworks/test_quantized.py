@@ -45,8 +45,8 @@ def minilm(tmp_path_factory):
     calibration, held_out = split(paragraphs())
     hessians = Hessians(model)
     with torch.inference_mode():
-        for start in range(0, 160, 32):
-            texts = calibration[:: len(calibration) // 160][start : start + 32]
+        for start in range(0, 480, 32):
+            texts = calibration[:: len(calibration) // 480][start : start + 32]
             tokens = tokenizer(texts, padding=True, truncation=True, max_length=64, return_tensors="pt")
             hessians.mask = tokens["attention_mask"].bool()
             model(**tokens)
@@ -64,11 +64,10 @@ def embed(model, tokens):
     return torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1))
 
 
-# Of the encoder's matrices, half of the model's weights; the embeddings stay as they are. Bounds with room below what was measured with
-# all matrices rounded and statistics of 20,000 tokens: 0.9949 and 0.9915 by SpQR, 0.9676 and 0.9436 by int4. docs/quantize.md reaches
-# 0.9955 with 200,000 tokens.
+# Of the encoder's matrices, half of the model's weights; the embeddings stay as they are. Measured: 0.9962 and 0.9932 by SpQR, 0.9694
+# and 0.9556 by int4. docs/quantize.md has the model with its embeddings rounded.
 @pytest.mark.parametrize(
-    ("recipe", "bits", "mean", "least"), [("spqr4:outliers=0.003,order=activation", 4.7, 0.99, 0.98), ("int4:group=32", 4.5, 0.95, 0.92)]
+    ("recipe", "bits", "mean", "least"), [("spqr4:outliers=0.003,order=activation", 4.7, 0.995, 0.99), ("int4:group=32", 4.5, 0.96, 0.94)]
 )
 def test_a_rounded_model_loads_as_dense_bf16(command, minilm, recipe, bits, mean, least):
     folder, statistics, tokens = minilm
