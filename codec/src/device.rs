@@ -100,6 +100,8 @@ pub enum DeviceNode {
     Sparse(DeviceSparse),
     /// Puts columns in another order.
     Permute(DevicePermute),
+    /// Adds a product of two thin matrices.
+    LowRank(DeviceLowRank),
 }
 
 /// The groups of an array: rectangles of elements, counted from its beginning and from that of each row.
@@ -296,6 +298,19 @@ pub struct DeviceSparse {
 pub struct DevicePermute {
     /// Bytes of an element: 1, 2, 4 or 8.
     pub element_len: u32,
+    /// Elements of a row.
+    pub row: u32,
+}
+
+/// The parameters of `low_rank`, whose components are a base, and the left and the right factor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceLowRank {
+    /// What the elements are.
+    pub element: DeviceFloat,
+    /// What the factors are.
+    pub factors: DeviceFloat,
+    /// Columns of the left factor and rows of the right one.
+    pub rank: u32,
     /// Elements of a row.
     pub row: u32,
 }

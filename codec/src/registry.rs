@@ -117,14 +117,14 @@ registry! {
     }
     encodings {
         affine::SYMMETRIC | ZERO_POINT | BIAS | ZERO | RECTANGLE, since (0, 1), fast true, cuda true;
-        block_scale::FP8 | MX | DIVISOR | RECTANGLE, since (0, 1), fast true, cuda false;
+        block_scale::FP8 | MX | DIVISOR | RECTANGLE, since (0, 1), fast true, cuda true;
         byte_planes::BytePlanes, since (0, 1), fast true, cuda false;
-        codebook::SIXTEEN | BY_ROW | VECTORS | BINARY, since (0, 1), fast true, cuda false;
-        low_rank::SIXTEEN | ONE, since (0, 1), fast true, cuda false;
-        permute::Permute, since (0, 1), fast true, cuda false;
+        codebook::SIXTEEN | BY_ROW | VECTORS | BINARY, since (0, 1), fast true, cuda true;
+        low_rank::SIXTEEN | ONE, since (0, 1), fast true, cuda true;
+        permute::Permute, since (0, 1), fast true, cuda true;
         plain::Plain, since (0, 1), fast true, cuda true;
         float_planes::FloatPlanes, since (0, 1), fast true, cuda true;
-        sparse::REPLACE | ADD | TWO_OF_FOUR | THREE_OF_SEVEN, since (0, 1), fast true, cuda false;
+        sparse::REPLACE | ADD | TWO_OF_FOUR | THREE_OF_SEVEN, since (0, 1), fast true, cuda true;
         float_joint::FloatJoint, since (0, 1), fast false, cuda true;
         ternary::BY_ROW | GROUPED, since (0, 1), fast true, cuda true;
     }

@@ -5,7 +5,8 @@
 //
 // Linear codes c stand for s (c - m) + t, with m the middle of the codes' range, so the sum over a granule is
 // s (sum of (c - m) x) + t (sum of x): two operations for each weight and vector, none of them a conversion. Codes of a codebook stand for
-// s e, with e an entry of a table, which is looked up in shared memory where a row has one table.
+// s e, with e an entry of a table, which is looked up in shared memory where a row has one table. Where entries are vectors, a lane takes an
+// index at a time instead of a granule: its sum is s (e · x), with e in the cache.
 //
 // Outliers are added in the end: columns and values of each row, taken in turn by the threads. Where the columns of the codes are in another order
 // than those of x, x is gathered.
@@ -23,10 +24,11 @@ enum Weights : uint32_t {
     TERNARY_BF16 = 2, // symbols 0, 1, 2 stand for 0 and the two numbers, brain floats
     ROW_TABLES = 3,  // s in single precision, and a table for each row
     TABLES = 4,      // s in single precision, and the number of a table
+    VECTOR_TABLES = 5,   // the same, of entries that are vectors
 };
 
 // What codes are.
-enum Meaning : int { LINEAR_CODES = 0, TERNARY_CODES = 1, ROW_INDICES = 2, INDICES = 3 };
+enum Meaning : int { LINEAR_CODES = 0, TERNARY_CODES = 1, ROW_INDICES = 2, INDICES = 3, VECTOR_INDICES = 4 };
 
 struct Product {
     const uint8_t *codes;  // of each row, packed, on a multiple of 8 bytes
@@ -36,13 +38,13 @@ struct Product {
     uint64_t by_group;     // for `divide`
     uint64_t code_row;     // bytes, a multiple of 8
     uint32_t rows, columns;
-    uint32_t group;        // columns of one
+    uint32_t group;        // codes of one
     uint32_t groups;       // of a row
     uint32_t batch;
     uint32_t bits;         // of a code
     uint32_t weights;      // Weights
-    uint32_t spare;
-    const float *tables;   // each of 2^bits entries
+    uint32_t dim;          // columns of a code
+    const float *tables;   // each of 2^bits entries of `dim` numbers
     const uint32_t *row_tables; // ROW_TABLES: the number of each row's table
     const uint32_t *starts; // of each row's outliers, and behind the last; null if there are none
     const uint2 *outliers; // column of x, and value as bits of single precision
@@ -51,16 +53,17 @@ struct Product {
 static_assert(sizeof(Product) == 120, "as on the host");
 
 struct Pair {
-    float a, b; // b of TABLES: the bits of the table's number
+    float a, b; // b of TABLES and VECTOR_TABLES: the bits of the table's number
 };
 
-DEVICE uint32_t pair_bytes(const Product &product) { return product.weights == LINEAR || product.weights == TABLES ? 8 : 4; }
+DEVICE uint32_t pair_bytes(const Product &product) { return product.weights == LINEAR || product.weights >= TABLES ? 8 : 4; }
 
 // The numbers of a group of a row, whose pairs begin at `pairs`.
 DEVICE Pair load_pair(const Product &product, const uint8_t *pairs, uint32_t group) {
     switch (product.weights) {
     case ROW_TABLES: return {__ldg((const float *)pairs + group), 0};
     case TABLES:
+    case VECTOR_TABLES:
     case LINEAR: {
         const uint2 bits = __ldg((const uint2 *)pairs + group);
         return {__uint_as_float(bits.x), __uint_as_float(bits.y)};
@@ -178,18 +181,56 @@ template <int BITS> DEVICE void load_tables(const Product &product, float *table
     __syncthreads();
 }
 
-template <int BITS, int MEANING, int BATCH> DEVICE void multiply(const Product &product, float *partial, float *tables) {
-    if (MEANING == ROW_INDICES) load_tables<BITS>(product, tables);
-    const uint32_t first_row = blockIdx.x * PRODUCT_ROWS, first = blockIdx.y * BATCH;
-    float sums[PRODUCT_ROWS][BATCH] = {};
-    const uint8_t *codes[PRODUCT_ROWS], *pairs[PRODUCT_ROWS];
-    // Rows that there are not repeat the last one.
+// Products of four rows whose codes stand for vectors, added to `sums`.
+template <int BATCH>
+DEVICE void add_vectors(const Product &product, const uint8_t *const (&codes)[PRODUCT_ROWS],
+                        const uint8_t *const (&pairs)[PRODUCT_ROWS], uint32_t first, float (&sums)[PRODUCT_ROWS][BATCH]) {
+    // phase: vectors, 1
+#pragma unroll 1
+    for (uint32_t v = threadIdx.x; v * product.dim < product.columns; v += PRODUCT_THREADS) {
+        const uint32_t column = v * product.dim, count = min(product.dim, product.columns - column);
+        const uint32_t group = divide(v, product.by_group);
+        const float *entries[PRODUCT_ROWS];
+        float scales[PRODUCT_ROWS], parts[PRODUCT_ROWS][BATCH] = {};
 #pragma unroll
-    for (uint32_t r = 0; r < PRODUCT_ROWS; r++) {
-        const uint64_t row = min(first_row + r, product.rows - 1);
-        codes[r] = product.codes + row * product.code_row;
-        pairs[r] = product.pairs + row * product.groups * pair_bytes(product);
+        for (uint32_t r = 0; r < PRODUCT_ROWS; r++) {
+            const Pair pair = load_pair(product, pairs[r], group);
+            const uint64_t entry = ((uint64_t)__float_as_uint(pair.b) << product.bits) + Codes(codes[r], product.bits).element(v);
+            entries[r] = product.tables + entry * product.dim;
+            scales[r] = pair.a;
+        }
+        // phase: elements of vectors, 8
+#pragma unroll 1
+        for (uint32_t j = 0; j < count; j++) {
+            const uint32_t at = product.order ? __ldg(product.order + column + j) : column + j;
+            float x[BATCH];
+#pragma unroll
+            for (int k = 0; k < BATCH; k++) {
+                // Vectors that there are not repeat the last one.
+                x[k] = __ldg(product.x + (uint64_t)min(first + k, product.batch - 1) * product.columns + at);
+            }
+#pragma unroll
+            for (uint32_t r = 0; r < PRODUCT_ROWS; r++) {
+                const float e = __ldg(entries[r] + j);
+#pragma unroll
+                for (int k = 0; k < BATCH; k++) parts[r][k] = fmaf(e, x[k], parts[r][k]);
+            }
+        }
+        // phase: vectors, 1
+#pragma unroll
+        for (uint32_t r = 0; r < PRODUCT_ROWS; r++) {
+#pragma unroll
+            for (int k = 0; k < BATCH; k++) sums[r][k] = fmaf(scales[r], parts[r][k], sums[r][k]);
+        }
     }
+    // phase: end
+}
+
+// Products of four rows with granules of codes, added to `sums`.
+template <int BITS, int MEANING, int BATCH>
+DEVICE void add_granules(const Product &product, const uint8_t *const (&codes)[PRODUCT_ROWS],
+                         const uint8_t *const (&pairs)[PRODUCT_ROWS], uint32_t first, float (&sums)[PRODUCT_ROWS][BATCH],
+                         const float *tables) {
     const float middle = __uint_as_float(0x4b000000 | (1u << product.bits >> 1));
     // phase: main, 1
 #pragma unroll 1
@@ -225,6 +266,22 @@ template <int BITS, int MEANING, int BATCH> DEVICE void multiply(const Product &
             // phase: main, 1
         }
     }
+}
+
+template <int BITS, int MEANING, int BATCH> DEVICE void multiply(const Product &product, float *partial, float *tables) {
+    if (MEANING == ROW_INDICES) load_tables<BITS>(product, tables);
+    const uint32_t first_row = blockIdx.x * PRODUCT_ROWS, first = blockIdx.y * BATCH;
+    float sums[PRODUCT_ROWS][BATCH] = {};
+    const uint8_t *codes[PRODUCT_ROWS], *pairs[PRODUCT_ROWS];
+    // Rows that there are not repeat the last one.
+#pragma unroll
+    for (uint32_t r = 0; r < PRODUCT_ROWS; r++) {
+        const uint64_t row = min(first_row + r, product.rows - 1);
+        codes[r] = product.codes + row * product.code_row;
+        pairs[r] = product.pairs + row * product.groups * pair_bytes(product);
+    }
+    if (MEANING == VECTOR_INDICES) add_vectors<BATCH>(product, codes, pairs, first, sums);
+    else add_granules<BITS, MEANING, BATCH>(product, codes, pairs, first, sums, tables);
     if (product.starts) {
         // phase: outliers, 0, 0
 #pragma unroll
@@ -284,6 +341,7 @@ template <int BATCH> DEVICE void multiply_any(const Product &product, float *par
 template <int BATCH> DEVICE void multiply_indices(const Product &product, float *partial, float *tables) {
     if (product.weights == ROW_TABLES && product.bits == 4) return multiply<4, ROW_INDICES, BATCH>(product, partial, tables);
     // phase: others, 0, 0
+    if (product.weights == VECTOR_TABLES) return multiply<0, VECTOR_INDICES, BATCH>(product, partial, tables);
     if (product.weights == ROW_TABLES) return multiply<0, ROW_INDICES, BATCH>(product, partial, tables);
     multiply<0, INDICES, BATCH>(product, partial, tables);
     // phase: end

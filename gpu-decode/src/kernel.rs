@@ -46,6 +46,7 @@ kernels! {
     Codebook "cmz_codebook",
     Sparse "cmz_sparse",
     Permute "cmz_permute",
+    LowRank "cmz_low_rank",
     Crc32 "cmz_crc32",
     Matvec "cmz_matvec",
     Matmat "cmz_matmat",

@@ -1,7 +1,7 @@
 //! The parameters of the kernels that put arrays together, byte by byte: the structures of their `decode.cu`.
 
 use cmz_codec::device::{
-    DeviceAffine, DeviceBlockScale, DeviceCodebook, DeviceIndex, DeviceMode, DevicePermute, DeviceSparse,
+    DeviceAffine, DeviceBlockScale, DeviceCodebook, DeviceIndex, DeviceLowRank, DeviceMode, DevicePermute, DeviceSparse,
 };
 
 use crate::job::{Groups, Job};
@@ -61,6 +61,15 @@ pub(crate) fn permute(permute: &DevicePermute, told: &[u8]) -> Vec<u8> {
     put_divisor(permute.row, &mut table);
     put(&[permute.row, permute.element_len], &mut table);
     table.extend(told);
+    table
+}
+
+/// The parameters of `cmz_low_rank`, for `elements` elements.
+pub(crate) fn low_rank(product: &DeviceLowRank, elements: u32) -> Vec<u8> {
+    let mut table = Vec::new();
+    put_divisor(product.row, &mut table);
+    put(&[product.row, elements.div_ceil(product.row.max(1)), product.rank], &mut table);
+    table.extend([product.element as u8, product.factors as u8, 0, 0]);
     table
 }
 

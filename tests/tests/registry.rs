@@ -229,6 +229,18 @@ fn components_do_not_depend_on_the_length() {
     }
 }
 
+/// What the registry says of devices is what the encodings say.
+#[test]
+fn encodings_have_a_device_node_where_the_registry_says_so() {
+    for entry in ENCODINGS {
+        let on_device = entry
+            .variants
+            .iter()
+            .all(|encoding| elements().any(|element| encoding.device_node(Array::vector(element, 4096)).is_some()));
+        assert_eq!(on_device, entry.cuda, "{:?}", entry.encoding);
+    }
+}
+
 /// An array stored by an encoding with one codec wherever that can code, else raw; components
 /// that are no symbols are `plain`.
 fn stored_by(

@@ -55,6 +55,12 @@ impl Builder<'_> {
                 kinds: [None, Some(codebook.table), Some(codebook.table)],
                 table: parameters::codebook(&codebook),
             },
+            DeviceNode::LowRank(product) => Assembly {
+                kernel: Kernel::LowRank,
+                element_len: product.element.bytes(),
+                kinds: [product.element, product.factors, product.factors].map(Some),
+                table: parameters::low_rank(&product, elements(product.element)),
+            },
         };
         self.assembled(array, &assembly, to)
     }

@@ -78,7 +78,7 @@ impl Layout {
 
     /// Leaves out the tables that there have been before, `len` numbers of them, and counts on from those.
     fn share_tables(&mut self, known: &mut HashMap<Vec<u32>, u32>, len: usize) {
-        let entries = 1 << self.product.bits;
+        let entries = (self.product.dim as usize) << self.product.bits;
         let mut new = Vec::new();
         let numbers: Vec<u32> = self
             .tables
@@ -94,7 +94,7 @@ impl Layout {
             .collect();
         self.tables = new;
         self.row_tables.iter_mut().for_each(|table| *table = numbers[*table as usize]);
-        if self.product.weights == Weights::Tables {
+        if matches!(self.product.weights, Weights::Tables | Weights::VectorTables) {
             for [_, table] in self.pairs.as_chunks_mut::<4>().0.as_chunks_mut::<2>().0 {
                 *table = numbers[u32::from_le_bytes(*table) as usize].to_le_bytes();
             }
@@ -212,15 +212,11 @@ impl Layout {
         columns: u32,
     ) -> Result<Self> {
         if codebook.dim != 1 {
-            return Err(refused("has a codebook of vectors"));
+            return Self::vectors(codebook, indices, tables, scales, columns);
         }
         let of_tables = group_of(codebook.groups, columns);
         let of_scales = scales.map_or(columns, |(groups, _)| group_of(groups, columns));
-        let group = match (of_tables >= columns, of_scales >= columns) {
-            (true, _) => of_scales,
-            (false, true) => of_tables,
-            (false, false) => common_divisor(of_tables, of_scales),
-        };
+        let group = within_both(of_tables, of_scales, columns);
         let scale = |i: u64| scales.map_or(1.0, |(_, scale_of)| scale_of(i)).to_le_bytes();
         let table = |i: u64| codebook.groups.of(i) as u32;
         let mut layout = if of_tables >= columns {
@@ -233,6 +229,31 @@ impl Layout {
             layout.row_tables =
                 (0..u64::from(layout.product.rows)).map(|row| table(row * u64::from(columns))).collect();
         }
+        layout.tables = tables;
+        Ok(layout)
+    }
+
+    /// Indices of tables whose entries are vectors, with scales or without.
+    fn vectors(
+        codebook: &DeviceCodebook,
+        indices: &[u8],
+        tables: Vec<f32>,
+        scales: Option<Scales<'_>>,
+        columns: u32,
+    ) -> Result<Self> {
+        let (dim, of_row) = (codebook.dim, columns.div_ceil(codebook.dim));
+        let of_scales = scales.map_or(columns, |(groups, _)| group_of(groups, columns));
+        if codebook.row != columns || of_scales < columns && !of_scales.is_multiple_of(dim) {
+            return Err(refused("has vectors of a codebook that are cut by its rows or its scales"));
+        }
+        let group = within_both(group_of(codebook.groups, of_row), of_scales.div_ceil(dim), of_row);
+        let mut layout = Self::new(indices, codebook.bits, of_row, group, Weights::VectorTables, |i| {
+            let (row, vector) = (i / u64::from(of_row), i % u64::from(of_row));
+            let first = row * u64::from(columns) + vector * u64::from(dim);
+            let scale = scales.map_or(1.0, |(_, scale_of)| scale_of(first));
+            [scale.to_le_bytes(), (codebook.groups.of(i) as u32).to_le_bytes()].concat()
+        })?;
+        (layout.product.columns, layout.product.dim) = (columns, dim);
         layout.tables = tables;
         Ok(layout)
     }
@@ -306,15 +327,16 @@ impl Layout {
 
     /// What the kernels take for the weight of a column as it is stored.
     fn weight(&self, row: usize, column: usize) -> f64 {
-        let Product { bits, group, groups, .. } = self.product;
-        let bit = column * bits as usize;
+        let Product { bits, group, groups, dim, .. } = self.product;
+        let (at, within) = (column / dim as usize, column % dim as usize);
+        let bit = at * bits as usize;
         let codes = &self.codes[row * self.product.code_row as usize..];
         let wide = u16::from_le_bytes([codes[bit / 8], codes.get(bit / 8 + 1).copied().unwrap_or(0)]);
         let code = u32::from(wide >> (bit % 8)) & ((1 << bits) - 1);
-        let pair = row * groups as usize + column / group as usize;
+        let pair = row * groups as usize + at / group as usize;
         let single = |i| f64::from(number(&self.pairs, DeviceFloat::F32, i));
         let half = |i| f64::from(number(&self.pairs, DeviceFloat::F16, i));
-        let table = |table: usize| f64::from(self.tables[(table << bits) + code as usize]);
+        let table = |table: usize| f64::from(self.tables[((table << bits) + code as usize) * dim as usize + within]);
         let moved = f64::from(code) - f64::from(1u32 << bits >> 1);
         let brain = |i| f64::from(number(&self.pairs, DeviceFloat::Bf16, i));
         match self.product.weights {
@@ -322,7 +344,7 @@ impl Layout {
             Weights::LinearHalf => half(2 * pair) * (f64::from(code) - half(2 * pair + 1)),
             Weights::Ternary => [0.0, brain(2 * pair), brain(2 * pair + 1)][code as usize],
             Weights::RowTables => single(pair) * table(self.row_tables[row] as usize),
-            Weights::Tables => {
+            Weights::Tables | Weights::VectorTables => {
                 let number = u32::from_le_bytes(self.pairs.as_chunks().0[2 * pair + 1]);
                 single(2 * pair) * table(number as usize)
             }
@@ -343,6 +365,15 @@ fn bytes(component: &DecodedComponent) -> &[u8] {
 /// Columns of a group of a row of the matrix. Where its rows are not those that the groups are counted in, some of a row are of one group.
 pub(super) fn group_of(groups: DeviceGroups, columns: u32) -> u32 {
     if groups.row == columns { groups.columns } else { common_divisor(columns, groups.columns) }
+}
+
+/// Columns of groups that lie in groups of `a` and in groups of `b` columns, in rows of `row`.
+const fn within_both(a: u32, b: u32, row: u32) -> u32 {
+    match (a >= row, b >= row) {
+        (true, _) => b,
+        (false, true) => a,
+        (false, false) => common_divisor(a, b),
+    }
 }
 
 /// How the numbers of a group are laid out, and those of each group.

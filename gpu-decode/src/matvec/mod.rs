@@ -45,6 +45,8 @@ enum Weights {
     RowTables = 3,
     /// The same, with the number of a table beside `s`.
     Tables = 4,
+    /// The same, of entries that are vectors.
+    VectorTables = 5,
 }
 
 /// What the kernels take: `struct Product` of `matvec.cuh`.
@@ -64,7 +66,7 @@ struct Product {
     batch: u32,
     bits: u32,
     weights: Weights,
-    spare: u32,
+    dim: u32,
     tables: u64,
     row_tables: u64,
     starts: u64,
@@ -89,7 +91,7 @@ impl Product {
         batch: 0,
         bits: 0,
         weights: Weights::Linear,
-        spare: 0,
+        dim: 1,
         tables: 0,
         row_tables: 0,
         starts: 0,
@@ -123,7 +125,7 @@ pub enum Residency {
 /// `d` is `v - w` in single precision, so no code has to stand for nothing, and the sum is off by `2⁻²⁴ |d|`, which the bound has.
 ///
 /// With `n` columns, at most `o` outliers in a row, `u = 2⁻²⁴` and `K = 24 + 2 ⌈n / 1024⌉ + ⌈o / 128⌉`, or `24 + 16 ⌈n / 1024⌉ + ⌈o / 128⌉` where groups are not
-/// whole times 8 columns, each `y` differs from the exact product by at most `K u / (1 − K u)` times the sum of `(|s (c − m)| + |t|) |x|` (N. Higham, Accuracy and Stability of Numerical Algorithms, §3.1): every `x`
+/// whole times 8 columns, `16 + d + ⌈n / 128 d⌉ + ⌈o / 128⌉` where entries are vectors of `d` numbers, each `y` differs from the exact product by at most `K u / (1 − K u)` times the sum of `(|s (c − m)| + |t|) |x|` (N. Higham, Accuracy and Stability of Numerical Algorithms, §3.1): every `x`
 /// goes through at most so many operations. Of `ternary` and of codebooks, `|w| |x|` takes the place of the summand; of outliers, `|v| |x|` or `|d| |x|` is one more. It holds where nothing overflows or underflows, and all weights are finite.
 ///
 /// Of [`Residency::Compressed`] the order of the sums is another one, and `K = 80` up to 14,336 columns, `240 + ⌈n / 57,344⌉` above: 8 columns of a
@@ -147,8 +149,7 @@ struct Packed {
 }
 
 impl GpuDecoder {
-    /// Reads a matrix and lays it out in device memory. It is stored by `affine`, whose numbers may be encoded in turn, `ternary`, `codebook` of single
-    /// elements, or `block_scale` over a codebook or values of eight bits; on top of that there may be outliers, added or in a weight's stead (`sparse`),
+    /// Reads a matrix and lays it out in device memory. It is stored by `affine`, whose numbers may be encoded in turn, `ternary`, `codebook`, or `block_scale` over a codebook or values of eight bits; on top of that there may be outliers, added or in a weight's stead (`sparse`),
     /// and an order of the columns that is the same in all blocks (`permute`). Of a stack of matrices, a request for one index of the first dimension is one of
     /// them, read without the others; all that are asked for are one matrix, with its rows behind each other. Numbers, and packed codes, are decoded by
     /// the CPU, on `threads` threads.
@@ -185,7 +186,8 @@ impl GpuDecoder {
         let arrays = [layout.codes, layout.pairs, tables, row_tables, starts, outliers, order];
         let (memory, [codes, pairs, tables, row_tables, starts, outliers, order]) = self.lay_out(&arrays)?;
         let product = Product { codes, pairs, tables, row_tables, starts, outliers, order, ..product };
-        let (one, several) = if matches!(product.weights, Weights::RowTables | Weights::Tables) {
+        let (one, several) = if matches!(product.weights, Weights::RowTables | Weights::Tables | Weights::VectorTables)
+        {
             (Kernel::MatvecTables, Kernel::MatmatTables)
         } else {
             (Kernel::Matvec, Kernel::Matmat)

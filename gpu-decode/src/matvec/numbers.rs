@@ -48,7 +48,7 @@ fn rounded(x: f32, kind: DeviceFloat) -> f32 {
     }
 }
 
-/// The numbers of all tables of a codebook with entries of one element; of its elements' type if `round`.
+/// The numbers of all tables of a codebook; of its elements' type if `round`.
 pub(super) fn entries(codebook: &DeviceCodebook, parts: &[&[u8]], round: bool) -> Vec<f32> {
     let bits = usize::from(codebook.bits);
     let groups = codebook.groups.count(codebook.vectors) as usize;
@@ -63,5 +63,5 @@ pub(super) fn entries(codebook: &DeviceCodebook, parts: &[&[u8]], round: bool) -
         };
         if round { rounded(x, codebook.element) } else { x }
     };
-    (0..groups << bits).map(entry).collect()
+    (0..(groups << bits) * codebook.dim as usize).map(entry).collect()
 }

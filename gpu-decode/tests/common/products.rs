@@ -131,20 +131,22 @@ fn exact_array(array: &DecodedArray, columns: usize) -> (Vec<Weight>, usize) {
             (parts[0].iter().enumerate().map(weight).collect(), 0)
         }
         DeviceNode::Codebook(codebook) => {
-            let bits = usize::from(codebook.bits);
-            let weight = |(i, &index): (usize, &u8)| {
-                let (group, index) = (codebook.groups.of(i as u64) as usize, usize::from(index));
+            let (bits, dim) = (usize::from(codebook.bits), codebook.dim as usize);
+            let of_row = columns.div_ceil(dim);
+            let weight = |i: usize| {
+                let (vector, within) = (i / columns * of_row + i % columns / dim, i % columns % dim);
+                let (group, index) = (codebook.groups.of(vector as u64) as usize, usize::from(parts[0][vector]));
                 let x = if codebook.binary {
                     let alpha = |bit: usize| number(parts[1], codebook.table, group * bits + bit, false);
                     let signed = |bit: usize| if index >> bit & 1 == 1 { alpha(bit) } else { -alpha(bit) };
                     let sum = (1..bits).fold(signed(0) as f32, |sum, bit| sum + signed(bit) as f32);
                     f64::from(sum + number(parts[2], codebook.table, group, false) as f32)
                 } else {
-                    number(parts[1], codebook.table, (group << bits) + index, false)
+                    number(parts[1], codebook.table, ((group << bits) + index) * dim + within, false)
                 };
                 (x, x.abs())
             };
-            (parts[0].iter().enumerate().map(weight).collect(), 0)
+            ((0..parts[0].len() / of_row * columns).map(weight).collect(), 0)
         }
         DeviceNode::BlockScale(scheme) => {
             let values: Vec<f64> = match &array.components[0] {
@@ -188,7 +190,7 @@ fn exact_array(array: &DecodedArray, columns: usize) -> (Vec<Weight>, usize) {
             }
             (weights, most)
         }
-        DeviceNode::Join(_) => unreachable!("no encoding here joins bits"),
+        DeviceNode::Join(_) | DeviceNode::LowRank(_) => unreachable!("no encoding here joins bits, or is a product"),
     }
 }
 
@@ -233,7 +235,11 @@ fn check_products(decoder: &GpuDecoder, what: &str, archive: &Archive, residency
     assert_eq!(archive.tensors()[0].shape, [rows as u64, columns as u64]);
     let (weights, outliers) = exact(archive, columns);
     let ragged = ["[3,5]", "[2,3]", "[1,9]", "ragged"].iter().any(|group| what.contains(group));
+    let dim = what.strip_prefix("vectors of ").and_then(|rest| rest.split(',').next()?.parse::<usize>().ok());
     let terms = match residency {
+        Residency::Packed if let Some(dim) = dim => {
+            (16 + dim + columns.div_ceil(dim).div_ceil(128) + outliers.div_ceil(128)) as f64
+        }
         Residency::Packed => {
             24.0 + (if ragged { 16 } else { 2 } * columns.div_ceil(1024) + outliers.div_ceil(128)) as f64
         }
@@ -410,9 +416,11 @@ pub(crate) fn products_that_cannot_be_are_refused(decoder: &GpuDecoder) {
     let inside =
         open(write(&source, |_| Storage { encoding: encoding.clone(), block_elements: 100 }).expect("a sound file"));
     assert_eq!(packed(&inside, 0).unwrap_err().code(), Code::InvalidArgument);
-    // A codebook of vectors, values that stand alone, and numbers of more than eight bits with scales.
+    // Vectors of a codebook with two scales, values that stand alone, and numbers of more than eight bits with scales.
     use quantized::{Fill, block_scale, codebook, filled, raw, sparse};
-    let vectors = (codebook(2, "table", 2, "F16", [64, 64]), &[Fill::Symbols(2), Fill::Noise][..]);
+    let vectors = codebook(2, "table", 4, "F16", [64, 64]);
+    let vectors = block_scale(["F16", "F16"], [1, 6], "multiply", &vectors, &raw());
+    let vectors = (vectors, &[Fill::Symbols(2), Fill::Noise, Fill::Noise][..]);
     let alone = sparse("fill", None, &serde_json::json!([2, 4]), "F16", None);
     let wide = block_scale(["BF16", "F16"], [3, 8], "multiply", &raw(), &raw());
     for (tree, fills) in

@@ -196,6 +196,11 @@ pub(crate) fn permuted(array: &Value) -> Value {
     json!({"name": "permute", "components": {"array": array, "order": ["raw"]}})
 }
 
+fn low_rank(rank: u32, factors: &str, base: &Value, left: &Value) -> Value {
+    json!({"name": "low_rank", "params": {"rank": rank, "factors": factors},
+        "components": {"base": base, "left": left, "right": raw()}})
+}
+
 pub(crate) fn codebook(bits: u8, form: &str, dim: u32, table: &str, group: [u32; 2]) -> Value {
     let numbers = if form == "table" { json!({"table": raw()}) } else { json!({"alphas": raw(), "biases": raw()}) };
     let mut components = json!({"indices": ["raw"]});
@@ -252,12 +257,21 @@ pub(crate) fn products() -> Vec<(String, Dtype, Value, Vec<Fill>)> {
     add("binary codes", Dtype::F32, codebook(3, "binary", 1, "F32", [1, 128]), &[Symbols(3), single, single]);
     let both = block_scale(["F16", "F32"], [1, 16], "multiply", &palette(2, [1, 64]), &raw());
     add("scaled palettes", Dtype::F32, both, &[Symbols(2), half, single]);
+
+    let vectors = |bits, dim, group| codebook(bits, "table", dim, "F16", group);
+    add("vectors of 8", Dtype::BF16, vectors(8, 8, [ALL, ALL]), &[Symbols(8), half]);
+    let over = permuted(&sparse("replace", None, &json!("rows"), "F16", Some(vectors(6, 3, [2, 7]))));
+    add("vectors of 3, replaced", Dtype::F32, over, &[Symbols(6), half, Counts(40), Deltas, HalfValues, Order]);
+    let scaled = block_scale(["F16", "F32"], [1, 24], "divide", &vectors(3, 4, [1, 9]), &raw());
+    add("vectors of 4, scaled", Dtype::F32, scaled, &[Symbols(3), half, single]);
+    let rows = block_scale(["F16", "F16"], [1, ALL], "multiply", &vectors(1, 256, [1, ALL]), &raw());
+    add("vectors of 256, scaled", Dtype::F16, rows, &[Symbols(1), half, half]);
     trees
 }
 
 /// Trees of encodings and what their streams are filled with.
 fn trees() -> Vec<(String, Value, Vec<Fill>)> {
-    use Fill::{Bitmap, Counts, Deltas, Noise, Order, Positions, Symbols, Values};
+    use Fill::{Bitmap, Counts, Deltas, Noise, Numbers, Order, Positions, Symbols, Values};
     let mut trees = Vec::new();
     let mut add = |what: &str, tree: Value, fills: &[Fill]| trees.push((what.to_owned(), tree, fills.to_vec()));
     let e2m1 = |values: &str| codebook(4, "table", 1, values, [ALL, ALL]);
@@ -313,6 +327,16 @@ fn trees() -> Vec<(String, Value, Vec<Fill>)> {
         let fills: Vec<Fill> = TWO_LEVELS.into_iter().chain([Bitmap(100), Values(2), Order]).collect();
         add(&format!("SpQR, {mode}"), tree, &fills);
     }
+    add("low rank", low_rank(5, "F16", &raw(), &raw()), &[Noise; 3]);
+    add("low rank of brain floats", low_rank(1, "BF16", &raw(), &raw()), &[Noise; 3]);
+    let coded = low_rank(
+        33,
+        "F32",
+        &codebook(4, "table", 1, "F16", [1, ALL]),
+        &block_scale(["F32", "F16"], [1, 8], "multiply", &raw(), &raw()),
+    );
+    let numbers = Numbers(Dtype::F32);
+    add("low rank over a palette", coded, &[Symbols(4), Numbers(Dtype::F16), numbers, Numbers(Dtype::F16), numbers]);
     let alone = sparse("fill", None, &json!("rows"), "F16", None);
     let on_top = sparse("add", Some("F32"), &json!("bitmap"), "F16", Some(permuted(&alone)));
     add("sparse over a permuted sparse one", on_top, &[Counts(9), Deltas, Values(2), Order, Bitmap(50), Values(2)]);
@@ -334,6 +358,11 @@ pub(crate) fn files() -> Vec<File> {
         if long {
             files.push((format!("{what}, long rows"), filled(dtype, [2, 33_001], 1, &tree, &fills)));
         }
+    }
+    // Rows that are whole granules, as most are.
+    for (dtype, factors) in [(Dtype::BF16, "F16"), (Dtype::F16, "F32"), (Dtype::F32, "BF16")] {
+        let tree = low_rank(16, factors, &raw(), &raw());
+        files.push((format!("low rank, {dtype}, even rows"), filled(dtype, [40, 320], 15, &tree, &[Fill::Noise; 3])));
     }
     let of_eight = permuted(&raw());
     files.push(("permuted I64".to_owned(), filled(Dtype::I64, [20, 100], 7, &of_eight, &[Fill::Noise, Fill::Order])));

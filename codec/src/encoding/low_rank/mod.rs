@@ -9,6 +9,7 @@ use super::number::{Bf16, ELEMENTS, F16, F32, Number, with_number};
 use super::params::{Params, entries, name_of};
 use super::versions::{Version, versioned};
 use super::{Array, Component, Components, Element, Encoding};
+use crate::device::{DeviceLowRank, DeviceNode};
 use crate::stream::StreamError;
 
 #[cfg(test)]
@@ -96,6 +97,12 @@ impl Encoding for LowRank {
         let [left, right] = [1, 2].map(|i| with_number!(self.factors, V => numbers::<V>(components[i])));
         join(Version::best(), row, element, components[0], &Factors { rank: self.rank as usize, left, right }, data);
         Ok(())
+    }
+
+    fn device_node(&self, array: Array) -> Option<DeviceNode> {
+        let (element, _, row) = Self::shape(array)?;
+        let (element, factors) = (element.on_device(), self.factors.on_device());
+        Some(DeviceNode::LowRank(DeviceLowRank { element, factors, rank: self.rank, row: row as u32 }))
     }
 }
 
