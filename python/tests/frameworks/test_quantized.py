@@ -64,20 +64,45 @@ def embed(model, tokens):
     return torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1))
 
 
-# Of the encoder's matrices, half of the model's weights; the embeddings stay as they are. Measured: 0.9962 and 0.9932 by SpQR, 0.9694
-# and 0.9556 by int4. With all matrices rounded, SpQR had
-# 0.9949 by statistics of 20,000 tokens, and in docs/quantize.md 0.9955 by 200,000.
+# The whole model but for an embedding of two rows. Errors of the encoder count most: it gets a bit more than the embeddings, which are half
+# of the weights. Large groups leave codes that entropy coding shortens.
+SPQR = """
+[[rule]]
+tensors = "*.token_type_embeddings.weight"
+recipe = "lossless"
+
+[[rule]]
+tensors = "*_embeddings.weight"
+recipe = "spqr4:group=64,outliers=0.001"
+
+[[rule]]
+tensors = "*.weight"
+recipe = "spqr5:group=64,outliers=0.001,order=activation"
+"""
+
+# The encoder's matrices; the embeddings stay as they are.
+INT4 = """
+[[rule]]
+tensors = "encoder.*.weight"
+recipe = "int4:group=32"
+"""
+
+
+# Measured: 0.9970 and 0.9923 at 4.50 bits by SpQR, 0.9694 and 0.9556 at 4.17 by int4.
 @pytest.mark.parametrize(
-    ("recipe", "bits", "mean", "least"), [("spqr4:outliers=0.003,order=activation", 4.7, 0.995, 0.99), ("int4:group=32", 4.5, 0.96, 0.94)]
+    ("plan", "matrices", "bits", "mean", "least"),
+    [pytest.param(SPQR, 39, 4.7, 0.995, 0.99, id="spqr"), pytest.param(INT4, 36, 4.5, 0.96, 0.94, id="int4")],
 )
-def test_a_rounded_model_loads_as_dense_bf16(command, minilm, recipe, bits, mean, least):
+def test_a_rounded_model_loads_as_dense_bf16(command, minilm, tmp_path, plan, matrices, bits, mean, least):
     folder, statistics, tokens = minilm
-    target = folder / recipe.partition(":")[0]
-    options = ["--statistics", statistics] if recipe.startswith("spqr") else []
-    done = [command, "compress", folder / "bf16", "-o", target, "--recipe", recipe, "--only", "encoder.*.weight", *options]
+    target = tmp_path / "rounded"
+    (tmp_path / "plan.toml").write_text(plan)
+    options = ["--statistics", statistics] if plan == SPQR else []
+    done = [command, "compress", folder / "bf16", "-o", target, "--plan", tmp_path / "plan.toml", *options]
     subprocess.run(done, check=True, capture_output=True)
-    rounded = [tensor for tensor in cmz.inspect(target).tensors if tensor.name.startswith("encoder.") and len(tensor.shape) == 2]
-    assert len(rounded) == 36 and {tensor.dtype for tensor in rounded} == {"BF16"}
+    listed = [tensor for tensor in cmz.inspect(target).tensors if len(tensor.shape) == 2 and min(tensor.shape) >= 16]
+    rounded = listed if plan == SPQR else [tensor for tensor in listed if tensor.name.startswith("encoder.")]
+    assert len(rounded) == matrices and {tensor.dtype for tensor in rounded} == {"BF16"}
     assert 8 * sum(tensor.stored_len for tensor in rounded) / (sum(tensor.byte_len for tensor in rounded) / 2) <= bits
     expected = embed(transformers.AutoModel.from_pretrained(folder / "bf16", dtype="auto"), tokens)
     for residency in ("dense", "compressed"):
@@ -89,7 +114,7 @@ def test_a_rounded_model_loads_as_dense_bf16(command, minilm, recipe, bits, mean
             assert cosines.mean() >= mean and cosines.min() >= least
         else:
             assert torch.equal(found, dense)
-    assert model.cmz_report().compressed_len < 0.31 * model.cmz_report().decoded_len
+    assert model.cmz_report().compressed_len < 0.32 * model.cmz_report().decoded_len
 
 
 def gptq(weight, group=32):
