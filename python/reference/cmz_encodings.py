@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from cmz_quantized import QUANTIZED
 
+from cmz_quantized import QUANTIZED
 from cmz_streams import CODECS, DECODERS, Corrupt, Unsupported, must
 
 # §6.6

@@ -336,14 +336,15 @@ class CmzFile:
             source = member(manifest, "source", dict)
             self.source_info = [member(source, *part) for part in (("kind", str), ("len", int), ("sha256", str))]
 
-    def _read_views(self, views):  # §6.9: what concerns the file; a reader may ignore the rest
+    def _read_views(self, views):  # §6.9: what concerns the file; cmz_views.py has the rest
         within(len(views), 1 << 22, "the number of views")
-        names = set(self.tensors)
+        self.views, names = {}, set(self.tensors)
         for view in views:
             name, dtype, shape, _ = (member(view, *part) for part in (("name", str), ("dtype", str), ("shape", list), ("layout", str)))
             within(len(name.encode()), 65536, "the length of a name")
             must(name not in names, "a view has the name of a tensor or of another view")
             names.add(name)
+            self.views[name] = view
             must(len(shape) <= 64 and all(type(n) is int for n in shape), "not a shape")
             elements, bits = product(shape), BITS.get(dtype, 8)
             must(elements < 1 << 63 and elements * bits % 8 == 0 and elements * bits < 1 << 66, "not a whole number of bytes")
