@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from conftest import GOLDEN, REAL
+
 import cmz
 
 
@@ -24,6 +26,13 @@ def test_the_stubs_name_what_there_is():
 
 def test_everything_listed_is_there():
     assert all(hasattr(cmz, name) for name in cmz.__all__)
+
+
+def test_a_typed_program_runs(tmp_path):
+    """mypy checks it, too."""
+    program = Path(__file__).parent / "typed/conversions.py"
+    done = subprocess.run([sys.executable, program, REAL, GOLDEN / "good-views.cmz", tmp_path], capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) == 16
 
 
 def test_frameworks_are_imported_when_needed():

@@ -5,7 +5,7 @@ loads models; `compress`, `decompress`, `verify`, `inspect` and `estimate` are w
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._convert import (
     Compressed,
@@ -69,8 +69,11 @@ import_with("transformers.quantizers", f"{__name__}._envelope")
 _MODULES = ("jax", "numpy", "torch", "transformers")
 
 
-def __getattr__(name: str) -> Any:
-    """The modules for frameworks, imported when they are first asked for."""
-    if name in _MODULES:
-        return import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# Not for type checkers, to which every name would be there.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """The modules for frameworks, imported when they are first asked for."""
+        if name in _MODULES:
+            return import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 
 class CmzError(Exception):
@@ -35,7 +36,7 @@ class CmzError(Exception):
     def __str__(self) -> str:
         return f"[{self.code}] {self.message}" + (f" (help: {self.help})" if self.help else "")
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         parts = (self.code, self.message, self.help, self.file, self.tensor, self.block, self.offset)
         return type(self), parts, {"others": self.others}
 

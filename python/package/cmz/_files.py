@@ -9,7 +9,7 @@ from math import prod
 from operator import index as index_of
 from stat import S_ISDIR
 from types import EllipsisType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict
 
 from . import _frameworks, _native
 from ._dtypes import BITS, array_shape
@@ -19,6 +19,21 @@ from ._gpu import Loader, Resident, cuda_device, output, stream_handle, torch_de
 
 Path: TypeAlias = str | os.PathLike[str]
 Index: TypeAlias = int | slice | EllipsisType | None | tuple[Any, ...]
+
+
+class OpenOptions(TypedDict, total=False):
+    """Options of everything that reads: those of `safe_open`."""
+
+    io: str
+    verify: str
+    bases: Sequence[Path]
+    threads: int
+
+
+class CheckpointOptions(OpenOptions, total=False):
+    """Options of what reads whole checkpoints: those of `CheckpointMapping`."""
+
+    dequantize: bool
 
 
 def open_archive(path: Path, *, io: str = "auto", verify: str = "stored", bases: Sequence[Path] = ()) -> _native.Archive:

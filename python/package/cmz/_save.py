@@ -5,13 +5,22 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 from . import _native
 from ._dtypes import BITS
 from ._errors import make
 from ._files import Path
 from ._progress import ProgressOption, callback_for
+
+
+class SaveOptions(TypedDict, total=False):
+    """Options of everything that writes tensors."""
+
+    level: str
+    threads: int
+    overwrite: bool
+    progress: ProgressOption
 
 
 class Part(NamedTuple):

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Unpack
 
 import numpy
 
 from ._dtypes import ML_DTYPES, NUMPY
 from ._errors import make
-from ._files import Path, safe_open
+from ._files import OpenOptions, Path, safe_open
 from ._progress import ProgressOption
 from ._save import Part, save
 
 
-def load_file(filename: Path, **options: Any) -> dict[str, numpy.ndarray]:
+def load_file(filename: Path, **options: Unpack[OpenOptions]) -> dict[str, numpy.ndarray]:
     """All tensors of a file. Options are those of `cmz.safe_open`."""
     with safe_open(filename, "np", **options) as file:
         return file.get_tensors()

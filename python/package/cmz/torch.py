@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Unpack
 
 import torch
 
 from ._dtypes import TORCH
 from ._errors import make
-from ._files import CheckpointMapping, Path, safe_open
+from ._files import CheckpointMapping, CheckpointOptions, OpenOptions, Path, safe_open
 from ._frameworks import tensor_memory
 from ._progress import ProgressOption
 from ._save import Part, save
@@ -20,13 +20,13 @@ _GROUP_LEN = 256 << 20
 _DTYPES = {getattr(torch, kind): dtype for dtype, kind in TORCH.items() if hasattr(torch, kind)}
 
 
-def load_file(filename: Path, device: object = "cpu", **options: Any) -> dict[str, torch.Tensor]:
+def load_file(filename: Path, device: object = "cpu", **options: Unpack[OpenOptions]) -> dict[str, torch.Tensor]:
     """All tensors of a file. Options are those of `cmz.safe_open`."""
     with safe_open(filename, "pt", device, **options) as file:
         return file.get_tensors()
 
 
-def iter_tensors(path: Path, device: object = "cpu", **options: Any) -> Iterator[tuple[str, torch.Tensor]]:
+def iter_tensors(path: Path, device: object = "cpu", **options: Unpack[CheckpointOptions]) -> Iterator[tuple[str, torch.Tensor]]:
     """Names and tensors of a file, a folder or an index of shards, one at a time. Each owns its memory.
 
     On a CUDA device tensors are decoded some at a time, up to 256 MiB unless one alone is larger.

@@ -1,6 +1,8 @@
 """Reading and writing files with torch."""
 
+import runpy
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from conftest import GOLDEN, REAL
@@ -45,6 +47,11 @@ def test_there_and_back(file, tensors):
     assert loaded["big"].data_ptr() != loaded["tied"].data_ptr() and loaded["big"].data_ptr() % 64 == 0
     assert {t.name: t.encoding for t in cmz.inspect(file).tensors}["tied"] == "same_as"
     assert dict(cmz.torch.iter_tensors(file)).keys() == tensors.keys()
+
+
+def test_a_typed_program_runs(tmp_path):
+    """mypy checks it, too."""
+    runpy.run_path(str(Path(__file__).parents[1] / "typed/tensors.py"))["main"](REAL, tmp_path)
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("good-dtype-*.cmz")), ids=lambda path: path.stem)
