@@ -53,7 +53,6 @@ kernels! {
     MatvecTables "cmz_matvec_tables",
     MatmatTables "cmz_matmat_tables",
     TernaryMatvec "cmz_ternary_matvec",
-    TernaryMatmat "cmz_ternary_matmat",
 }
 
 impl Kernel {
@@ -110,7 +109,7 @@ mod tests {
         for &kernel in Kernel::ALL {
             let len = match kernel {
                 Kernel::Matvec | Kernel::Matmat | Kernel::MatvecTables | Kernel::MatmatTables => "[120]",
-                Kernel::TernaryMatvec | Kernel::TernaryMatmat => "[112]",
+                Kernel::TernaryMatvec => "[112]",
                 _ => "[48]",
             };
             let ptx = kernel.ptx();

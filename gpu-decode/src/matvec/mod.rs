@@ -128,8 +128,8 @@ pub enum Residency {
 /// whole times 8 columns, `16 + d + ⌈n / 128 d⌉ + ⌈o / 128⌉` where entries are vectors of `d` numbers, each `y` differs from the exact product by at most `K u / (1 − K u)` times the sum of `(|s (c − m)| + |t|) |x|` (N. Higham, Accuracy and Stability of Numerical Algorithms, §3.1): every `x`
 /// goes through at most so many operations. Of `ternary` and of codebooks, `|w| |x|` takes the place of the summand; of outliers, `|v| |x|` or `|d| |x|` is one more. It holds where nothing overflows or underflows, and all weights are finite.
 ///
-/// Of [`Residency::Compressed`] the order of the sums is another one, and `K = 80` up to 14,336 columns, `240 + ⌈n / 57,344⌉` above: 8 columns of a
-/// granule, at most 8 or 28 granules of a lane, 5 steps of a tree, 8 shares of a row, and the parts of a long one.
+/// Of [`Residency::Compressed`] the order of the sums is another one, and `K = 45 + min(256, ⌈n / 32⌉ + 1) + ⌈n / 57,344⌉`: at most 31 symbols of a word,
+/// the words of a lane, of which a step of a warp takes 32, 5 steps of a tree, and the tiles and parts of a row. Symbols that stand for 0 take no part, whatever `x` is there.
 #[derive(Debug)]
 pub struct QuantizedMatrix(Form);
 

@@ -1,4 +1,4 @@
-//! Products with ternary matrices that stay compressed in the memory of the device: what `kernels/ternary_product.cuh` is told.
+//! Products with ternary matrices that stay compressed in the memory of the device: what `kernels/ternary_matvec.cu` is told.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,12 +18,10 @@ use crate::tables::Tables;
 
 /// Symbols that a CTA has room for, wherever they begin.
 const MOST_SYMBOLS: u32 = 7 * 8192;
-/// Rows of a warp, of rows of which a CTA has room for so many.
-const UNIT_ROWS: u32 = 4;
-/// Warps of a CTA, and so the most units.
-const WARPS: u32 = THREADS / 32;
+/// Rows of a CTA, at most.
+const MOST_ROWS: u32 = 32;
 
-/// What the kernel takes: `struct TernaryProduct` of `ternary_product.cuh`.
+/// What the kernel takes: `struct TernaryProduct` of `ternary_matvec.cu`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 struct TernaryProduct {
@@ -55,8 +53,7 @@ pub(super) struct Compressed {
     product: TernaryProduct,
     blocks: Range<usize>,
     tensor: usize,
-    one: CudaFunction,
-    several: CudaFunction,
+    function: CudaFunction,
     /// Which the jobs name by address.
     _tables: Arc<Tables>,
 }
@@ -92,14 +89,14 @@ impl Compressed {
     /// As `QuantizedMatrix::multiply`.
     pub(super) unsafe fn multiply(&self, stream: &Arc<CudaStream>, x: u64, y: u64, batch: u32) -> Result<()> {
         let product = TernaryProduct { x, y, batch, ..self.product };
-        let function = if batch == 1 { &self.one } else { &self.several };
         let grid = LaunchConfig {
             grid_dim: (self.blocks.len() as u32 * product.block_ctas, 1, 1),
             block_dim: (THREADS, 1, 1),
             shared_mem_bytes: 0,
         };
         // SAFETY: the kernel takes one `TernaryProduct`; all but the vectors is the matrix's, and the caller answers for these.
-        unsafe { stream.launch_builder(function).arg(&product).launch(grid) }.map_err(failed("launch a kernel"))?;
+        unsafe { stream.launch_builder(&self.function).arg(&product).launch(grid) }
+            .map_err(failed("launch a kernel"))?;
         Ok(())
     }
 
@@ -167,8 +164,7 @@ impl Image {
         let (image, group) = (memory.address(), self.group.unwrap_or(1));
         let launch =
             Launch { image, scratch: 0, output: 0, jobs: image + jobs_at as u64, spans: 0, status: status.address() };
-        let fits = MOST_SYMBOLS / rows.columns / UNIT_ROWS;
-        let cta_rows = if fits == 0 { 1 } else { UNIT_ROWS << fits.min(WARPS).ilog2() };
+        let cta_rows = (MOST_SYMBOLS / rows.columns).clamp(1, MOST_ROWS);
         let product = TernaryProduct {
             launch,
             pairs: image + pairs_at as u64,
@@ -190,8 +186,7 @@ impl Image {
             product,
             blocks: rows.blocks.clone(),
             tensor: rows.tensor,
-            one: decoder.kernels.get(Kernel::TernaryMatvec)?,
-            several: decoder.kernels.get(Kernel::TernaryMatmat)?,
+            function: decoder.kernels.get(Kernel::TernaryMatvec)?,
             _tables: Arc::clone(&decoder.tables),
         })
     }

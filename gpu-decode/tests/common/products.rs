@@ -243,8 +243,7 @@ fn check_products(decoder: &GpuDecoder, what: &str, archive: &Archive, residency
         Residency::Packed => {
             24.0 + (if ragged { 16 } else { 2 } * columns.div_ceil(1024) + outliers.div_ceil(128)) as f64
         }
-        Residency::Compressed if columns <= 14_336 => 80.0,
-        Residency::Compressed => 240.0 + columns.div_ceil(57_344) as f64,
+        Residency::Compressed => (45 + 256.min(columns.div_ceil(32) + 1) + columns.div_ceil(57_344)) as f64,
     };
     let unit = terms * f64::from(f32::EPSILON) / 2.0;
     for &batch in batches {

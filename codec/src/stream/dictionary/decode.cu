@@ -16,7 +16,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) cmz_dictionary(const Launc
     uint32_t *const window = windows + warp * WINDOW_WORDS;
     const Tile tile = find_tile(launch, job, number);
     uint32_t status = planes_fit(job, lane) ? tile.status : BAD_LENGTH;
-    if (status == OK) status = fill_window(Dictionary{(const uint2 *)job.table}, tile, lane, window);
+    if (status == OK) status = fill_window(Dictionary<PairForm>{(const uint2 *)job.table}, tile, lane, window);
     if (status == OK) status = WindowTile{launch, job, tile, lane, window}.join();
     if (lane == 0) report(launch, job, status);
     // phase: end

@@ -17,7 +17,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) cmz_trits(const Launch lau
     uint32_t *const window = windows + warp * WINDOW_WORDS;
     const Tile tile = {nullptr, 0, first, min(job.elements - first, 1u << job.tile_log), OK};
     uint32_t status = planes_fit(job, lane) ? OK : BAD_LENGTH;
-    if (status == OK) status = Trits::fill_window(launch, job, tile, table, lane, window);
+    if (status == OK) status = Trits(launch, job, table).fill_window(tile, lane, window);
     if (status == OK) status = WindowTile{launch, job, tile, lane, window}.join();
     if (lane == 0) report(launch, job, status);
     // phase: end

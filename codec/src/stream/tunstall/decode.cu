@@ -4,8 +4,8 @@
 
 extern "C" __global__ void __launch_bounds__(THREADS) cmz_tunstall(const Launch launch) {
     CMZ_SHARED_ARRAY(uint32_t, windows, WARPS * WINDOW_WORDS);
-    CMZ_SHARED_ARRAY(uint2, words, Tunstall::CODEWORDS);
-    CMZ_SHARED_ARRAY(uint32_t, table, Tunstall::TABLE_WORDS);
+    CMZ_SHARED_ARRAY(uint2, words, TunstallTable::CODEWORDS);
+    CMZ_SHARED_ARRAY(uint32_t, table, TunstallTable::WORDS);
     CMZ_SHARED_ARRAY(Job, jobs, 1);
     // elements: 8192
     // cases: JOIN_TERNARY_BF16
@@ -13,16 +13,16 @@ extern "C" __global__ void __launch_bounds__(THREADS) cmz_tunstall(const Launch 
     const Span span = load_job(launch, jobs);
     const Job &job = *jobs;
     __syncthreads();
-    Tunstall::load_table(launch, job, table);
+    TunstallTable::load(launch, job, table);
     __syncthreads();
-    Tunstall::make_words(table, words);
+    TunstallTable::make_words<PairForm>(table, words);
     __syncthreads();
     const uint32_t lane = threadIdx.x & 31, warp = threadIdx.x >> 5, number = span.tile + warp;
     if (number << job.tile_log >= job.elements) return;
     uint32_t *const window = windows + warp * WINDOW_WORDS;
     const Tile tile = find_tile(launch, job, number);
     uint32_t status = planes_fit(job, lane) ? tile.status : BAD_LENGTH;
-    const Tunstall code = {words, (const uint8_t *)(table + Tunstall::CODEWORDS / 4)};
+    const Tunstall<PairForm> code(words, table);
     if (status == OK) status = fill_window(code, tile, lane, window);
     if (status == OK) status = WindowTile{launch, job, tile, lane, window}.join();
     if (lane == 0) report(launch, job, status);
