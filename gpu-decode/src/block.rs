@@ -6,6 +6,8 @@ use arrayvec::ArrayVec;
 use cmz_codec::device::{
     DeviceArray, DeviceComponent, DeviceForm, DeviceJoin, DeviceNode, DeviceShape, DeviceStream, DeviceTernary,
 };
+use cmz_codec::stream::tunstall::Tunstall;
+use cmz_codec::stream::{Level, StreamCodec, StreamError};
 use cmz_codec::{Archive, Code, Error, Result, Scratch};
 
 use crate::job::{Job, Join, OTHERS, Place, Plane, Span, TILES_OF_SPAN, Ternary};
@@ -174,7 +176,7 @@ pub(crate) struct SymbolBlock {
     pub(crate) numbers: [Vec<u8>; 2],
 }
 
-/// Reads and checks a block of a ternary matrix; `None` if it is none, or no product reads its codec.
+/// Reads and checks a block of a ternary matrix; `None` if it is none. A stream that no product reads is decoded, and coded by `tunstall`.
 ///
 /// # Errors
 /// An error of the file, with tensor and block.
@@ -189,10 +191,17 @@ pub(crate) fn symbols_of(
     let (header, payload) = archive.read_stored(tensor, ordinal, &mut stored)?;
     let payload = &stored[payload];
     let Some(array) = archive.device_block(tensor, ordinal, &header, payload)? else { return Ok(None) };
-    let (DeviceNode::Ternary(ternary), [DeviceComponent::Stream(stream @ DeviceStream { form: Some(_), .. }), ..]) =
-        (array.node, &array.components[..])
+    let (DeviceNode::Ternary(ternary), [DeviceComponent::Stream(stream), ..]) = (array.node, &array.components[..])
     else {
         return Ok(None);
+    };
+    let mut bytes = Vec::new();
+    let coded;
+    let stream = if is_read_by_products(stream) {
+        stream
+    } else {
+        coded = code_again(stream, scratch, &mut bytes).map_err(|e| archive.in_block(e, tensor, ordinal))?;
+        &coded
     };
     let len = stream.stream.len().next_multiple_of(ALIGNMENT);
     let mut image = vec![0; len + TABLE_LEN];
@@ -208,6 +217,29 @@ pub(crate) fn symbols_of(
     let job = job(source, code, &[], stream.symbols, 0..0, (Place::Output, 0));
     image.truncate(used);
     Ok(Some(SymbolBlock { kernel, job, image, ternary, numbers: [minima, maxima] }))
+}
+
+fn is_read_by_products(stream: &DeviceStream<'_>) -> bool {
+    match stream.form {
+        Some(DeviceForm::Tiled(_)) => Kernel::of(stream.codec).and_then(Join::symbol_code).is_some(),
+        Some(_) => true,
+        None => false,
+    }
+}
+
+/// The symbols of a stream by `tunstall`, in `bytes`.
+fn code_again<'a>(
+    stream: &DeviceStream<'_>,
+    scratch: &mut Scratch,
+    bytes: &'a mut Vec<u8>,
+) -> Result<DeviceStream<'a>> {
+    let &DeviceStream { width, symbols, .. } = stream;
+    let mut decoded = vec![0; symbols * width.bytes()];
+    let bad = |e: StreamError| Error::new(Code::BadStream, e.to_string());
+    stream.codec.decode(stream.stream, width, scratch, &mut decoded).map_err(bad)?;
+    Tunstall.encode(&decoded, width, Level::default(), scratch, bytes);
+    let form = Tunstall.device_form(bytes, width, symbols).map_err(bad)?;
+    Ok(DeviceStream { codec: &Tunstall, width, symbols, stream: bytes, form })
 }
 
 /// What a kernel decodes first: a plane, or a stream and its tiles.

@@ -111,7 +111,8 @@ pub enum Residency {
     #[default]
     Packed,
     /// The streams of symbols of a ternary matrix as they are stored, by `tunstall`, `dictionary`, `trits` or `bitpack`, and 4 bytes for each
-    /// group of a row: what the file takes, below one bit a weight where most are 0. To that come 160 bytes for each stored
+    /// group of a row: what the file takes, below one bit a weight where most are 0. Streams of other codecs (`rans`) are coded by `tunstall` when
+    /// they are read. To that come 160 bytes for each stored
     /// block, 2 KiB more with `tunstall`, and once in a decoder the 512 KiB of the dictionary.
     Compressed,
 }
@@ -128,7 +129,7 @@ pub enum Residency {
 /// whole times 8 columns, `16 + d + ⌈n / 128 d⌉ + ⌈o / 128⌉` where entries are vectors of `d` numbers, each `y` differs from the exact product by at most `K u / (1 − K u)` times the sum of `(|s (c − m)| + |t|) |x|` (N. Higham, Accuracy and Stability of Numerical Algorithms, §3.1): every `x`
 /// goes through at most so many operations. Of `ternary` and of codebooks, `|w| |x|` takes the place of the summand; of outliers, `|v| |x|` or `|d| |x|` is one more. It holds where nothing overflows or underflows, and all weights are finite.
 ///
-/// Of [`Residency::Compressed`] the order of the sums is another one, and `K = 45 + min(256, ⌈n / 32⌉ + 1) + ⌈n / 57,344⌉`: at most 31 symbols of a word,
+/// Of [`Residency::Compressed`] the order of the sums is another one, and `K = 45 + min(256, ⌈n / 32⌉ + 1) + ⌈n / 57,344⌉`: at most 32 symbols of a word,
 /// the words of a lane, of which a step of a warp takes 32, 5 steps of a tree, and the tiles and parts of a row. Symbols that stand for 0 take no part, whatever `x` is there.
 #[derive(Debug)]
 pub struct QuantizedMatrix(Form);

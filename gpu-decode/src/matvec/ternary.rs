@@ -66,7 +66,7 @@ impl Compressed {
             rows.blocks.clone(),
             |ordinal, scratch| match symbols_of(archive, rows.tensor, ordinal, &decoder.tables, scratch)? {
                 Some(block) => Ok((ordinal, block)),
-                None => Err(refused("has symbols by a codec that no product reads, or is not ternary")),
+                None => Err(refused("is not ternary")),
             },
             |(ordinal, block)| image.add(rows, ordinal, block),
         )?;

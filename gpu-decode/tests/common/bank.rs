@@ -199,6 +199,12 @@ pub(crate) fn plain(codec: &str) -> Component {
     Component::Encoded(Encoding { name: "plain".to_owned(), params: Map::new(), components })
 }
 
+pub(crate) fn float_planes(codec: &str) -> Component {
+    let components =
+        ["exponent", "sign_mantissa"].map(|name| (name.to_owned(), Component::Stream(vec![codec.to_owned()]))).into();
+    Component::Encoded(Encoding { name: "float_planes".to_owned(), params: Map::new(), components })
+}
+
 /// SpQR's encoding: groups of 16 columns, whose scales and zeros are of groups of 16 rows.
 pub(crate) fn two_levels(codes: &str) -> Encoding {
     let second = r#"{"bits":3,"form":"zero","group":[16,1],"scale":"F16","arithmetic":"F16"}"#;

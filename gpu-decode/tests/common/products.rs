@@ -42,9 +42,16 @@ fn encodings() -> Vec<(String, Encoding)> {
         ("[1,9]", "dictionary"),
         ("[1,16777216]", "trits"),
         ("[2,40]", "bitpack"),
+        ("[1,16777216]", "rans"),
+        ("[5,64]", "huffman"),
     ] {
         encodings.push((format!("ternary {group} over {codec}"), ternary(group, codec)));
     }
+    let mut of_planes = ternary("[1,80]", "tunstall");
+    for numbers in ["minima", "maxima"] {
+        of_planes.components.insert(numbers.to_owned(), bank::float_planes("rans"));
+    }
+    encodings.push(("ternary with numbers by float_planes".to_owned(), of_planes));
     encodings
 }
 
