@@ -128,3 +128,22 @@ template <class T> DEVICE void load_parameters(const Launch &launch, const Job &
         ((uint32_t *)parameters)[threadIdx.x] = __ldg((const uint32_t *)(launch.image + job.table) + threadIdx.x);
     }
 }
+
+// Decodes the tile of a warp of an array that is put together from planes. An Array is made of launch, job and parameters:
+//
+//   fits()                         whether its planes are as long as its elements need
+//   decode(first, elements, lane)  writes these elements
+template <class Array, class Parameters> DEVICE void assemble(const Launch &launch, Job *jobs, Parameters *parameters) {
+    // phase: setup
+    const Span span = load_job(launch, jobs);
+    const Job &job = *jobs;
+    __syncthreads();
+    load_parameters(launch, job, parameters);
+    __syncthreads();
+    const uint32_t lane = threadIdx.x & 31, first = (span.tile + (threadIdx.x >> 5)) << job.tile_log;
+    if (first >= job.elements) return;
+    const Array array{launch, job, *parameters};
+    if (array.fits()) array.decode(first, min(job.elements - first, 1u << job.tile_log), lane);
+    else if (lane == 0) report(launch, job, BAD_LENGTH);
+    // phase: end
+}

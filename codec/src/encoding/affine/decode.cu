@@ -66,7 +66,15 @@ struct AffineTile {
         return group;
     }
 
-    template <uint8_t KIND> DEVICE void decode(uint32_t first, uint32_t elements, uint32_t lane) const {
+    DEVICE void decode(uint32_t first, uint32_t elements, uint32_t lane) const {
+        switch (affine.element) {
+        case FLOAT_F16: return decode_as<FLOAT_F16>(first, elements, lane);
+        case FLOAT_BF16: return decode_as<FLOAT_BF16>(first, elements, lane);
+        case FLOAT_F32: return decode_as<FLOAT_F32>(first, elements, lane);
+        }
+    }
+
+    template <uint8_t KIND> DEVICE void decode_as(uint32_t first, uint32_t elements, uint32_t lane) const {
         switch (affine.half) {
         case SINGLE_STEPS: return decode_by<KIND, false>(first, elements, lane);
         case HALF_STEPS: return decode_by<KIND, true>(first, elements, lane);
@@ -117,25 +125,5 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) cmz_affine(const Launch
     CMZ_SHARED_ARRAY(Affine, parameters, 1);
     // elements: 4096
     // cases: FLOAT_BF16, MIDDLE, SINGLE_STEPS
-    // phase: setup
-    const Span span = load_job(launch, jobs);
-    const Job &job = *jobs;
-    __syncthreads();
-    load_parameters(launch, job, parameters);
-    __syncthreads();
-    const uint32_t lane = threadIdx.x & 31, tile = span.tile + (threadIdx.x >> 5);
-    const uint32_t first = tile << job.tile_log;
-    if (first >= job.elements) return;
-    const uint32_t elements = min(job.elements - first, 1u << job.tile_log);
-    const AffineTile affine{launch, job, *parameters};
-    if (affine.fits()) {
-        switch (parameters->element) {
-        case FLOAT_F16: affine.decode<FLOAT_F16>(first, elements, lane); break;
-        case FLOAT_BF16: affine.decode<FLOAT_BF16>(first, elements, lane); break;
-        case FLOAT_F32: affine.decode<FLOAT_F32>(first, elements, lane); break;
-        }
-    } else if (lane == 0) {
-        report(launch, job, BAD_LENGTH);
-    }
-    // phase: end
+    assemble<AffineTile>(launch, jobs, parameters);
 }

@@ -21,7 +21,15 @@ struct BlockScaleTile {
 
     DEVICE bool fits() const { return plane_fits(job.first, job.elements) && plane_fits(job.others[0], scheme.count); }
 
-    template <uint8_t KIND> DEVICE void decode(uint32_t first, uint32_t elements, uint32_t lane) const {
+    DEVICE void decode(uint32_t first, uint32_t elements, uint32_t lane) const {
+        switch (scheme.element) {
+        case FLOAT_F16: return decode_as<FLOAT_F16>(first, elements, lane);
+        case FLOAT_BF16: return decode_as<FLOAT_BF16>(first, elements, lane);
+        case FLOAT_F32: return decode_as<FLOAT_F32>(first, elements, lane);
+        }
+    }
+
+    template <uint8_t KIND> DEVICE void decode_as(uint32_t first, uint32_t elements, uint32_t lane) const {
         const uint8_t *const values = address(launch, job.first), *const scales = address(launch, job.others[0]);
         const FloatWriter writer(launch, job, KIND);
         // phase: main, 16
@@ -71,25 +79,5 @@ extern "C" __global__ void __launch_bounds__(THREADS) cmz_block_scale(const Laun
     CMZ_SHARED_ARRAY(BlockScale, parameters, 1);
     // elements: 4096
     // cases: FLOAT_BF16, FLOAT_F16, FLOAT_E8M0, MULTIPLY
-    // phase: setup
-    const Span span = load_job(launch, jobs);
-    const Job &job = *jobs;
-    __syncthreads();
-    load_parameters(launch, job, parameters);
-    __syncthreads();
-    const uint32_t lane = threadIdx.x & 31, tile = span.tile + (threadIdx.x >> 5);
-    const uint32_t first = tile << job.tile_log;
-    if (first >= job.elements) return;
-    const uint32_t elements = min(job.elements - first, 1u << job.tile_log);
-    const BlockScaleTile scaled{launch, job, *parameters};
-    if (scaled.fits()) {
-        switch (parameters->element) {
-        case FLOAT_F16: scaled.decode<FLOAT_F16>(first, elements, lane); break;
-        case FLOAT_BF16: scaled.decode<FLOAT_BF16>(first, elements, lane); break;
-        case FLOAT_F32: scaled.decode<FLOAT_F32>(first, elements, lane); break;
-        }
-    } else if (lane == 0) {
-        report(launch, job, BAD_LENGTH);
-    }
-    // phase: end
+    assemble<BlockScaleTile>(launch, jobs, parameters);
 }

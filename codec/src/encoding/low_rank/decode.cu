@@ -24,7 +24,15 @@ struct LowRankTile {
                plane_fits(job.others[1], (uint64_t)product.rank * product.row);
     }
 
-    template <uint8_t KIND> DEVICE void decode(uint32_t first, uint32_t elements, uint32_t lane) const {
+    DEVICE void decode(uint32_t first, uint32_t elements, uint32_t lane) const {
+        switch (product.element) {
+        case FLOAT_F16: return decode_as<FLOAT_F16>(first, elements, lane);
+        case FLOAT_BF16: return decode_as<FLOAT_BF16>(first, elements, lane);
+        case FLOAT_F32: return decode_as<FLOAT_F32>(first, elements, lane);
+        }
+    }
+
+    template <uint8_t KIND> DEVICE void decode_as(uint32_t first, uint32_t elements, uint32_t lane) const {
         switch (product.factors) {
         case FLOAT_F16: return decode_by<KIND, FLOAT_F16>(first, elements, lane);
         case FLOAT_BF16: return decode_by<KIND, FLOAT_BF16>(first, elements, lane);
@@ -101,25 +109,5 @@ extern "C" __global__ void __launch_bounds__(THREADS) cmz_low_rank(const Launch 
     CMZ_SHARED_ARRAY(LowRank, parameters, 1);
     // elements: 4096
     // cases: FLOAT_BF16
-    // phase: setup
-    const Span span = load_job(launch, jobs);
-    const Job &job = *jobs;
-    __syncthreads();
-    load_parameters(launch, job, parameters);
-    __syncthreads();
-    const uint32_t lane = threadIdx.x & 31, tile = span.tile + (threadIdx.x >> 5);
-    const uint32_t first = tile << job.tile_log;
-    if (first >= job.elements) return;
-    const uint32_t elements = min(job.elements - first, 1u << job.tile_log);
-    const LowRankTile decoded{launch, job, *parameters};
-    if (decoded.fits()) {
-        switch (parameters->element) {
-        case FLOAT_F16: decoded.decode<FLOAT_F16>(first, elements, lane); break;
-        case FLOAT_BF16: decoded.decode<FLOAT_BF16>(first, elements, lane); break;
-        case FLOAT_F32: decoded.decode<FLOAT_F32>(first, elements, lane); break;
-        }
-    } else if (lane == 0) {
-        report(launch, job, BAD_LENGTH);
-    }
-    // phase: end
+    assemble<LowRankTile>(launch, jobs, parameters);
 }

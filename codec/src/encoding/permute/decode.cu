@@ -26,7 +26,18 @@ struct PermuteTile {
     const Job &job;
     const Permute &permute;
 
-    template <uint32_t LEN> DEVICE void decode(uint32_t first, uint32_t elements, uint32_t lane) const {
+    DEVICE bool fits() const { return plane_fits(job.first, job.elements); }
+
+    DEVICE void decode(uint32_t first, uint32_t elements, uint32_t lane) const {
+        switch (permute.element_len) {
+        case 1: return decode_as<1>(first, elements, lane);
+        case 2: return decode_as<2>(first, elements, lane);
+        case 4: return decode_as<4>(first, elements, lane);
+        case 8: return decode_as<8>(first, elements, lane);
+        }
+    }
+
+    template <uint32_t LEN> DEVICE void decode_as(uint32_t first, uint32_t elements, uint32_t lane) const {
         const uint8_t *const array = address(launch, job.first);
         const uint16_t *const sources = (const uint16_t *)(launch.image + job.table + sizeof(Permute));
         const FloatWriter writer(launch, job, LEN == 1 ? FLOAT_E4M3 : LEN == 2 ? FLOAT_F16 : FLOAT_F32);
@@ -79,26 +90,5 @@ extern "C" __global__ void __launch_bounds__(THREADS) cmz_permute(const Launch l
     CMZ_SHARED_ARRAY(Permute, parameters, 1);
     // elements: 4096
     // cases: 2
-    // phase: setup
-    const Span span = load_job(launch, jobs);
-    const Job &job = *jobs;
-    __syncthreads();
-    load_parameters(launch, job, parameters);
-    __syncthreads();
-    const uint32_t lane = threadIdx.x & 31, tile = span.tile + (threadIdx.x >> 5);
-    const uint32_t first = tile << job.tile_log;
-    if (first >= job.elements) return;
-    const uint32_t elements = min(job.elements - first, 1u << job.tile_log);
-    const PermuteTile permuted{launch, job, *parameters};
-    if (plane_fits(job.first, job.elements)) {
-        switch (parameters->element_len) {
-        case 1: permuted.decode<1>(first, elements, lane); break;
-        case 2: permuted.decode<2>(first, elements, lane); break;
-        case 4: permuted.decode<4>(first, elements, lane); break;
-        case 8: permuted.decode<8>(first, elements, lane); break;
-        }
-    } else if (lane == 0) {
-        report(launch, job, BAD_LENGTH);
-    }
-    // phase: end
+    assemble<PermuteTile>(launch, jobs, parameters);
 }
