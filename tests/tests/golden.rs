@@ -153,6 +153,15 @@ fn every_code_about_cmz_data_has_a_bad_file() {
 }
 
 #[test]
+fn every_layout_of_views_has_a_sample() {
+    let archive = open_file(&path_of("good-views"), IoMode::Pread).unwrap();
+    for entry in cmz_codec::registry::LAYOUTS {
+        let name = entry.layout.name();
+        assert!(archive.views().iter().any(|view| view.layout == name), "{name}");
+    }
+}
+
+#[test]
 fn errors_name_the_place() {
     let cases = golden::bad();
     let case = |name: &str| cases.iter().find(|case| case.name == name).unwrap();

@@ -21,7 +21,7 @@ fn view(name: &str, dtype: &str, shape: &[u64], layout: &str, params: Value) -> 
 
 /// Views and their parts.
 fn views() -> Vec<(Value, Vec<Part>)> {
-    [views_of_integers(), views_of_floats()].concat()
+    [views_of_integers(), views_of_floats(), vec![experts(), saved_layer()]].concat()
 }
 
 fn views_of_integers() -> Vec<(Value, Vec<Part>)> {
@@ -115,43 +115,12 @@ fn views_of_floats() -> Vec<(Value, Vec<Part>)> {
     ]
 }
 
-fn gptq_like_awq() -> Vec<Part> {
-    vec![("codes", "I32", vec![6, 1]), ("zero_points", "I32", vec![2, 1]), ("scales", "F16", vec![2, 8])]
-}
-
-/// Bytes of a part: any, but for scales of moderate size and indices that lead somewhere.
-fn bytes(role: &str, dtype: &str, elements: usize, seed: &mut u64) -> Vec<u8> {
-    let mut next = || {
-        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (*seed >> 40) as u32
-    };
-    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    match (role, dtype) {
-        ("order", _) if elements == 18 => words(&(0..18).map(|i| i * 7 % 18).collect::<Vec<_>>()),
-        ("outlier_places", _) => [0u64, 1, 3, 5, 0, 17].iter().flat_map(|place| place.to_le_bytes()).collect(),
-        ("outliers", "F16") => [0u16, 0x3c00, 0xbc00].iter().flat_map(|half| half.to_le_bytes()).collect(),
-        ("groups", _) => words(&[1, 0, 1, 0]),
-        ("outlier_offsets", _) => words(&[0, 32]),
-        ("outliers", _) => {
-            (0..elements).flat_map(|_| (0x3800_0000 | (next() % 18) | ((next() % 1024) << 16)).to_le_bytes()).collect()
-        }
-        ("order", _) => (0..18u16).flat_map(|i| (i * 7 % 18 + i / 18).to_le_bytes()).collect(),
-        (_, "F16") => (0..elements).flat_map(|_| (0x2c00 | (next() % 0x1000) as u16).to_le_bytes()).collect(),
-        (_, "BF16") => (0..elements).flat_map(|_| (0x3d00 | (next() % 0x100) as u16).to_le_bytes()).collect(),
-        (_, "F32") => (0..elements).flat_map(|_| (0x3d00_0000 | (next() % 0x0100_0000)).to_le_bytes()).collect(),
-        ("scales", "F8_E4M3") => (0..elements).map(|_| 0x20 | (next() % 32) as u8).collect(),
-        ("scales", _) => (0..elements).map(|_| 100 + (next() % 40) as u8).collect(),
-        (_, dtype) => {
-            let size = if dtype == "I64" {
-                8
-            } else if dtype == "I32" {
-                4
-            } else {
-                1
-            };
-            (0..elements * size).map(|_| next() as u8).collect()
-        }
-    }
+/// A matrix of QMoE.
+fn experts() -> (Value, Vec<Part>) {
+    (
+        view("qmoe", "BF16", &[3, 13], "qmoe", json!({})),
+        vec![("codewords", "I16", vec![11]), ("row_offsets", "I32", vec![4]), ("extremes", "BF16", vec![6])],
+    )
 }
 
 /// A layer as SpQR's quantizer saves it.
@@ -179,6 +148,51 @@ fn saved_layer() -> (Value, Vec<Part>) {
     )
 }
 
+fn gptq_like_awq() -> Vec<Part> {
+    vec![("codes", "I32", vec![6, 1]), ("zero_points", "I32", vec![2, 1]), ("scales", "F16", vec![2, 8])]
+}
+
+/// Bytes of a part: any, but for scales of moderate size and indices that lead somewhere.
+fn bytes(role: &str, dtype: &str, elements: usize, seed: &mut u64) -> Vec<u8> {
+    let mut next = || {
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*seed >> 40) as u32
+    };
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let halves = |halves: &[u16]| halves.iter().flat_map(|half| half.to_le_bytes()).collect();
+    match (role, dtype) {
+        // Twelve zeros and a pair; single pairs; twelve zeros and a zero with its neighbour left out.
+        ("codewords", _) => halves(&[5, 12, 12, 13, 14, 15, 326, 327, 329, 5, 0]),
+        ("row_offsets", _) => words(&[0, 2, 9, 11]),
+        // The least and the greatest weight of each row: one without negative weights, one without any.
+        ("extremes", _) => halves(&[0xbe80, 0x3f00, 0, 0x4000, 0, 0]),
+        ("order", _) if elements == 18 => words(&(0..18).map(|i| i * 7 % 18).collect::<Vec<_>>()),
+        ("outlier_places", _) => [0u64, 1, 3, 5, 0, 17].iter().flat_map(|place| place.to_le_bytes()).collect(),
+        ("outliers", "F16") => halves(&[0, 0x3c00, 0xbc00]),
+        ("groups", _) => words(&[1, 0, 1, 0]),
+        ("outlier_offsets", _) => words(&[0, 32]),
+        ("outliers", _) => {
+            (0..elements).flat_map(|_| (0x3800_0000 | (next() % 18) | ((next() % 1024) << 16)).to_le_bytes()).collect()
+        }
+        ("order", _) => (0..18u16).flat_map(|i| (i * 7 % 18 + i / 18).to_le_bytes()).collect(),
+        (_, "F16") => (0..elements).flat_map(|_| (0x2c00 | (next() % 0x1000) as u16).to_le_bytes()).collect(),
+        (_, "BF16") => (0..elements).flat_map(|_| (0x3d00 | (next() % 0x100) as u16).to_le_bytes()).collect(),
+        (_, "F32") => (0..elements).flat_map(|_| (0x3d00_0000 | (next() % 0x0100_0000)).to_le_bytes()).collect(),
+        ("scales", "F8_E4M3") => (0..elements).map(|_| 0x20 | (next() % 32) as u8).collect(),
+        ("scales", _) => (0..elements).map(|_| 100 + (next() % 40) as u8).collect(),
+        (_, dtype) => {
+            let size = if dtype == "I64" {
+                8
+            } else if dtype == "I32" {
+                4
+            } else {
+                1
+            };
+            (0..elements * size).map(|_| next() as u8).collect()
+        }
+    }
+}
+
 /// Inputs of the fuzz target `views`: each view, and the bytes of its parts.
 #[must_use]
 pub fn seeds() -> Vec<Vec<u8>> {
@@ -194,7 +208,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
             |(role, dtype, shape): &Part| bytes(role, dtype, shape.iter().product::<u64>() as usize, &mut seed);
         join(described.to_string().as_bytes(), &parts.iter().map(&mut of).collect::<Vec<_>>().concat())
     };
-    views().into_iter().chain([saved_layer()]).map(input).collect()
+    views().into_iter().map(input).collect()
 }
 
 fn source(count: usize) -> Vec<u8> {
