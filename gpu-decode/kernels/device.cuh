@@ -10,6 +10,7 @@
 DEVICE uint32_t bit_select(uint32_t a, uint32_t b, uint32_t mask) { return (a & ~mask) | (b & mask); }
 // Bytes of b:a by the four low nibbles of selector, each 0 to 7.
 DEVICE uint32_t byte_select(uint32_t a, uint32_t b, uint32_t selector) { return __byte_perm(a, b, selector & 0xffff); }
+DEVICE uint32_t keep_bits(uint32_t bits, uint32_t mask, uint32_t others) { return (bits & mask) | others; }
 DEVICE void add_from_lane_below(uint32_t &sum, int distance) {
     const uint32_t other = __shfl_up_sync(FULL_WARP, sum, distance);
     if (emu_cur->lane >= (unsigned)distance) sum += other;
@@ -27,6 +28,12 @@ DEVICE uint32_t bit_select(uint32_t a, uint32_t b, uint32_t mask) {
 DEVICE uint32_t byte_select(uint32_t a, uint32_t b, uint32_t selector) {
     uint32_t r;
     asm("prmt.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(selector));
+    return r;
+}
+// The bits of a mask, with others added. In one instruction, which takes no two constants.
+DEVICE uint32_t keep_bits(uint32_t bits, uint32_t mask, uint32_t others) {
+    uint32_t r;
+    asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(r) : "r"(bits), "r"(mask), "r"(others));
     return r;
 }
 DEVICE void add_from_lane_below(uint32_t &sum, int distance) {

@@ -4,7 +4,8 @@
 // tree, warps. See gpu-decode/src/matvec/mod.rs for the bound on the error that follows.
 //
 // Linear codes c stand for s (c - m) + t, with m the middle of the codes' range, so the sum over a granule is
-// s (sum of (c - m) x) + t (sum of x): two operations for each weight and vector, none of them a conversion. Codes of a codebook stand for
+// s (sum of (c - m) x) + t (sum of x). A code is turned into a number where it lies in its word: as bits of a mantissa of 23 it is 2^p c, and x is
+// multiplied by 2^-p before, which all rows share. So a weight costs a mask, a subtraction and a multiplication. Codes of a codebook stand for
 // s e, with e an entry of a table, which is looked up in shared memory where a row has one table. Where entries are vectors, a lane takes an
 // index at a time instead of a granule: its sum is s (e · x), with e in the cache.
 //
@@ -28,7 +29,7 @@ enum Weights : uint32_t {
 };
 
 // What codes are.
-enum Meaning : int { LINEAR_CODES = 0, TERNARY_CODES = 1, ROW_INDICES = 2, INDICES = 3, VECTOR_INDICES = 4 };
+enum Meaning : int { LINEAR_CODES = 0, HALF_CODES = 1, TERNARY_CODES = 2, ROW_INDICES = 3, INDICES = 4, VECTOR_INDICES = 5 };
 
 struct Product {
     const uint8_t *codes;  // of each row, packed, on a multiple of 8 bytes
@@ -56,33 +57,27 @@ struct Pair {
     float a, b; // b of TABLES and VECTOR_TABLES: the bits of the table's number
 };
 
-DEVICE uint32_t pair_bytes(const Product &product) { return product.weights == LINEAR || product.weights >= TABLES ? 8 : 4; }
+template <int MEANING> DEVICE uint32_t pair_bytes() {
+    return MEANING == LINEAR_CODES || MEANING == INDICES || MEANING == VECTOR_INDICES ? 8 : 4;
+}
 
 // The numbers of a group of a row, whose pairs begin at `pairs`.
-DEVICE Pair load_pair(const Product &product, const uint8_t *pairs, uint32_t group) {
-    switch (product.weights) {
-    case ROW_TABLES: return {__ldg((const float *)pairs + group), 0};
-    case TABLES:
-    case VECTOR_TABLES:
-    case LINEAR: {
+template <int MEANING> DEVICE Pair load_pair(const uint8_t *pairs, uint32_t group, float middle) {
+    if (MEANING == ROW_INDICES) return {__ldg((const float *)pairs + group), 0};
+    if (pair_bytes<MEANING>() == 8) {
         const uint2 bits = __ldg((const uint2 *)pairs + group);
         return {__uint_as_float(bits.x), __uint_as_float(bits.y)};
     }
-    case LINEAR_HALF: {
-        const uint32_t bits = __ldg((const uint32_t *)pairs + group);
-        const float s = from_half(bits & 0xffff), z = from_half(bits >> 16);
-        return {s, s * ((float)(1u << product.bits >> 1) - z)};
-    }
-    case TERNARY_BF16: {
-        const uint32_t bits = __ldg((const uint32_t *)pairs + group);
-        return {__uint_as_float(bits << 16), __uint_as_float(bits & 0xffff0000u)};
-    }
-    default: return {0, 0};
-    }
+    const uint32_t bits = __ldg((const uint32_t *)pairs + group);
+    if (MEANING == TERNARY_CODES) return {__uint_as_float(bits << 16), __uint_as_float(bits & 0xffff0000u)};
+    const float s = from_half(bits & 0xffff), z = from_half(bits >> 16);
+    return {s, s * (middle - z)};
 }
 
 // The codes of a granule. BITS is their width, 0 if it is known only now.
 template <int BITS> struct Granule {
+    // Codes side by side that lie in a mantissa.
+    static constexpr int SIDE = BITS == 0 ? 1 : 23 / (BITS == 0 ? 1 : BITS);
     uint2 symbols;
     uint32_t stride, mask;
 
@@ -100,14 +95,27 @@ template <int BITS> struct Granule {
         symbols.y >>= stride;
         return code;
     }
+    // 2 to the power of `place(j)` times code j less `middle`, which is the middle of the codes' range. As `code`.
+    DEVICE float moved(int j, float middle) {
+        if (BITS == 0) return __uint_as_float(MANTISSA | code(j)) - (0x1p23f + middle);
+        // Codes of 8 bits do not run from one word into the other, and others have but one.
+        const int first = j / SIDE * SIDE * BITS;
+        const uint32_t word = (first < 32 ? symbols.x : symbols.y) >> (first & 31);
+        const uint32_t inside = ((1u << BITS) - 1) << place(j), half = (1u << BITS >> 1) << place(j);
+        return __uint_as_float(keep_bits(word, inside, MANTISSA)) - __uint_as_float(MANTISSA | half);
+    }
+    static DEVICE int place(int j) { return j % SIDE * BITS; }
+    // 2^23, with room for bits.
+    static constexpr uint32_t MANTISSA = 0x4b000000;
 };
 
 // Products with one granule of a row, added to `sums`.
 template <int BITS, int MEANING, int BATCH> struct GranuleProduct {
-    const float (&x)[BATCH][GRANULE];
-    const float (&totals)[BATCH]; // of x
+    static constexpr bool LINEAR_ONES = MEANING == LINEAR_CODES || MEANING == HALF_CODES;
+    const float (&x)[BATCH][GRANULE]; // of linear codes, divided by 2 to the power of their place
+    const float (&totals)[BATCH];     // of x
     float (&sums)[BATCH];
-    float middle;       // 2^23 + m
+    float middle;
     const float *table; // of the row, in shared memory, or all of them
 
     // Of elements from..to, which are of one group.
@@ -118,33 +126,35 @@ template <int BITS, int MEANING, int BATCH> struct GranuleProduct {
         const float *const entries = MEANING == INDICES ? table + ((uint64_t)__float_as_uint(pair.b) << granule.stride) : table;
 #pragma unroll
         for (uint32_t j = 0; j < GRANULE; j++) {
-            const uint32_t code = granule.code(j);
             const bool inside = WHOLE || (j >= from && j < to);
             if (MEANING == TERNARY_CODES) {
+                const uint32_t code = granule.code(j);
 #pragma unroll
                 for (int k = 0; k < BATCH; k++) {
                     if (inside && (code & 1)) a[k] += x[k][j];
                     if (inside && (code & 2)) b[k] += x[k][j];
                 }
-            } else if (MEANING >= ROW_INDICES) {
+            } else if (!LINEAR_ONES) {
+                const uint32_t code = granule.code(j);
                 const float entry = MEANING == INDICES ? __ldg(entries + code) : entries[code];
 #pragma unroll
                 for (int k = 0; k < BATCH; k++) {
                     if (inside) a[k] = fmaf(entry, x[k][j], a[k]);
                 }
             } else {
-                const float c = __uint_as_float(0x4b000000 | code) - middle;
+                const float c = granule.moved(j, middle);
+                const float power = (float)(1u << Granule<BITS>::place(j));
 #pragma unroll
                 for (int k = 0; k < BATCH; k++) {
                     if (inside) a[k] = fmaf(c, x[k][j], a[k]);
-                    if (!WHOLE && inside) b[k] += x[k][j];
+                    if (!WHOLE && inside) b[k] += power * x[k][j];
                 }
             }
         }
 #pragma unroll
         for (int k = 0; k < BATCH; k++) {
-            const float rest = MEANING == LINEAR_CODES && WHOLE ? totals[k] : b[k];
-            sums[k] = fmaf(pair.a, a[k], MEANING >= ROW_INDICES ? sums[k] : fmaf(pair.b, rest, sums[k]));
+            const float rest = LINEAR_ONES && WHOLE ? totals[k] : b[k];
+            sums[k] = fmaf(pair.a, a[k], LINEAR_ONES || MEANING == TERNARY_CODES ? fmaf(pair.b, rest, sums[k]) : sums[k]);
         }
     }
 };
@@ -194,7 +204,7 @@ DEVICE void add_vectors(const Product &product, const uint8_t *const (&codes)[PR
         float scales[PRODUCT_ROWS], parts[PRODUCT_ROWS][BATCH] = {};
 #pragma unroll
         for (uint32_t r = 0; r < PRODUCT_ROWS; r++) {
-            const Pair pair = load_pair(product, pairs[r], group);
+            const Pair pair = load_pair<VECTOR_INDICES>(pairs[r], group, 0);
             const uint64_t entry = ((uint64_t)__float_as_uint(pair.b) << product.bits) + Codes(codes[r], product.bits).element(v);
             entries[r] = product.tables + entry * product.dim;
             scales[r] = pair.a;
@@ -231,7 +241,7 @@ template <int BITS, int MEANING, int BATCH>
 DEVICE void add_granules(const Product &product, const uint8_t *const (&codes)[PRODUCT_ROWS],
                          const uint8_t *const (&pairs)[PRODUCT_ROWS], uint32_t first, float (&sums)[PRODUCT_ROWS][BATCH],
                          const float *tables) {
-    const float middle = __uint_as_float(0x4b000000 | (1u << product.bits >> 1));
+    const float middle = (float)(1u << product.bits >> 1);
     // phase: main, 1
 #pragma unroll 1
     for (uint32_t g = threadIdx.x; g * GRANULE < product.columns; g += PRODUCT_THREADS) {
@@ -245,7 +255,10 @@ DEVICE void add_granules(const Product &product, const uint8_t *const (&codes)[P
             load_x(product.x + (uint64_t)vector * product.columns, product.order, column, product.columns, x[k]);
             totals[k] = 0;
 #pragma unroll
-            for (uint32_t j = 0; j < GRANULE; j++) totals[k] += x[k][j];
+            for (uint32_t j = 0; j < GRANULE; j++) {
+                totals[k] += x[k][j];
+                if (MEANING == LINEAR_CODES || MEANING == HALF_CODES) x[k][j] *= 1.0f / (float)(1u << Granule<BITS>::place(j));
+            }
         }
 #pragma unroll
         for (uint32_t r = 0; r < PRODUCT_ROWS; r++) {
@@ -253,13 +266,13 @@ DEVICE void add_granules(const Product &product, const uint8_t *const (&codes)[P
             const float *const table = MEANING == ROW_INDICES ? tables + (r << (BITS == 0 ? product.bits : BITS)) : product.tables;
             const GranuleProduct<BITS, MEANING, BATCH> products = {x, totals, sums[r], middle, table};
             if (left >= GRANULE || group + 1 == product.groups) {
-                products.template add<true>(granule, load_pair(product, pairs[r], group), 0, GRANULE);
+                products.template add<true>(granule, load_pair<MEANING>(pairs[r], group, middle), 0, GRANULE);
                 continue;
             }
             // phase: parts of groups, 0, 0
 #pragma unroll 1
             for (uint32_t from = 0, to = left, i = group; from < GRANULE && i < product.groups; i++) {
-                products.template add<false>(granule, load_pair(product, pairs[r], i), from, to);
+                products.template add<false>(granule, load_pair<MEANING>(pairs[r], i, middle), from, to);
                 from = to;
                 to = min(to + product.group, GRANULE);
             }
@@ -278,7 +291,7 @@ template <int BITS, int MEANING, int BATCH> DEVICE void multiply(const Product &
     for (uint32_t r = 0; r < PRODUCT_ROWS; r++) {
         const uint64_t row = min(first_row + r, product.rows - 1);
         codes[r] = product.codes + row * product.code_row;
-        pairs[r] = product.pairs + row * product.groups * pair_bytes(product);
+        pairs[r] = product.pairs + row * product.groups * pair_bytes<MEANING>();
     }
     if (MEANING == VECTOR_INDICES) add_vectors<BATCH>(product, codes, pairs, first, sums);
     else add_granules<BITS, MEANING, BATCH>(product, codes, pairs, first, sums, tables);
@@ -322,19 +335,24 @@ template <int BITS, int MEANING, int BATCH> DEVICE void multiply(const Product &
     // phase: end
 }
 
-template <int BATCH> DEVICE void multiply_any(const Product &product, float *partial) {
-    // phase: ternary, 0, 0
-    if (product.weights == TERNARY_BF16) return multiply<2, TERNARY_CODES, BATCH>(product, partial, nullptr);
-    // phase: end
+template <int MEANING, int BATCH> DEVICE void multiply_linear(const Product &product, float *partial) {
     switch (product.bits) {
-    case 2: return multiply<2, LINEAR_CODES, BATCH>(product, partial, nullptr);
-    case 3: return multiply<3, LINEAR_CODES, BATCH>(product, partial, nullptr);
-    case 4: return multiply<4, LINEAR_CODES, BATCH>(product, partial, nullptr);
-    case 8: return multiply<8, LINEAR_CODES, BATCH>(product, partial, nullptr);
+    case 2: return multiply<2, MEANING, BATCH>(product, partial, nullptr);
+    case 3: return multiply<3, MEANING, BATCH>(product, partial, nullptr);
+    case 4: return multiply<4, MEANING, BATCH>(product, partial, nullptr);
+    case 8: return multiply<8, MEANING, BATCH>(product, partial, nullptr);
     // phase: other widths, 0, 0
-    default: return multiply<0, LINEAR_CODES, BATCH>(product, partial, nullptr);
+    default: return multiply<0, MEANING, BATCH>(product, partial, nullptr);
     }
     // phase: end
+}
+
+template <int BATCH> DEVICE void multiply_any(const Product &product, float *partial) {
+    switch (product.weights) {
+    case LINEAR: return multiply_linear<LINEAR_CODES, BATCH>(product, partial);
+    case LINEAR_HALF: return multiply_linear<HALF_CODES, BATCH>(product, partial);
+    case TERNARY_BF16: return multiply<2, TERNARY_CODES, BATCH>(product, partial, nullptr);
+    }
 }
 
 // Of codebooks: kernels of their own, as shared memory and registers are.
