@@ -7,14 +7,14 @@ use serde_json::json;
 
 use crate::common::{cmz, contents, folder};
 
-/// A GPTQ checkpoint of one module: eight rows of the codes 0 to 7, less a zero point of 4, by halves.
+/// A GPTQ checkpoint of one module: eight rows of the codes 0 to 7, four times, less a zero point of 4, by halves.
 fn gptq(dir: &Path, quantization: &serde_json::Value) {
     let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>();
-    let scales: Vec<u8> = 0x3800_u16.to_le_bytes().repeat(8);
+    let scales: Vec<u8> = 0x3800_u16.to_le_bytes().repeat(4 * 8);
     let parts = [
-        ("qweight", "I32", json!([1, 8]), words(&[0x7654_3210; 8])),
-        ("qzeros", "I32", json!([1, 1]), words(&[0x3333_3333])),
-        ("scales", "F16", json!([1, 8]), scales),
+        ("qweight", "I32", json!([4, 8]), words(&[0x7654_3210; 4 * 8])),
+        ("qzeros", "I32", json!([4, 1]), words(&[0x3333_3333; 4])),
+        ("scales", "F16", json!([4, 8]), scales),
     ];
     let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
     for (name, dtype, shape, bytes) in parts {
@@ -33,7 +33,8 @@ fn row() -> Vec<u8> {
     [0xc000, 0xbe00, 0xbc00, 0xb800, 0x0000, 0x3800, 0x3c00, 0x3e00_u16]
         .iter()
         .flat_map(|half| half.to_le_bytes())
-        .collect()
+        .collect::<Vec<_>>()
+        .repeat(4)
 }
 
 #[test]
@@ -59,7 +60,7 @@ fn weights_of_a_quantized_checkpoint_are_views() {
     cmz(dir.path(), &["extract", "out", "up.weight[2:9]"]).expect(2).says(&["rows 2:9 of 8"]);
     cmz(dir.path(), &["extract", "out", "up.weight"]).expect(0);
     let npy = fs::read(dir.path().join("up.weight.npy")).unwrap();
-    assert!(npy.ends_with(&row().repeat(8)) && String::from_utf8_lossy(&npy).contains("'shape': (8, 8)"));
+    assert!(npy.ends_with(&row().repeat(8)) && String::from_utf8_lossy(&npy).contains("'shape': (8, 32)"));
     cmz(dir.path(), &["extract", "out", "down.weight"]).expect(2).says(&["there is no such tensor"]);
 
     cmz(dir.path(), &["verify", "out"]).expect(0);

@@ -59,8 +59,11 @@ impl GroupSpec {
             return Ok(Groups::Size(size));
         }
         let index: Vec<u32> = groups.as_chunks().0.iter().map(|&group| u32::from_le_bytes(group)).collect();
-        match index.iter().find(|&&group| group as usize >= self.count) {
-            Some(&group) => Err(malformed(format!("a column in group {} of {}", group.cast_signed(), self.count))),
+        match index.iter().enumerate().find(|&(_, &group)| group as usize >= self.count) {
+            Some((column, group)) => {
+                let group = group.cast_signed();
+                Err(malformed(format!("column {column} is in group {group}, and there are {}", self.count)))
+            }
             None => Ok(Groups::Index(index)),
         }
     }

@@ -47,6 +47,14 @@ pub trait Layout: fmt::Debug + Send + Sync {
     /// a parameter, a value of one, a part or an element type.
     fn check(&self, spec: &Spec<'_>) -> Result<()>;
 
+    /// Checks the values of parts that are places in others, which [`Self::check`] does not see. Each is read by its role.
+    ///
+    /// # Errors
+    /// As [`Self::open`], or what `part` returns.
+    fn check_places(&self, _: &Spec<'_>, _part: &dyn Fn(&str) -> Result<Vec<u8>>) -> Result<()> {
+        Ok(())
+    }
+
     /// A decoder of the elements.
     ///
     /// # Errors

@@ -22,8 +22,16 @@ impl Scheme {
         let weights = group.get("weights")?.as_object()?;
         let text = |key: &str| weights.get(key).and_then(Value::as_str).unwrap_or_default().to_lowercase();
         let own = group.get("format").and_then(Value::as_str);
-        let block = weights.get("block_structure").and_then(Value::as_array);
-        let block = block.and_then(|block| Some((block.first()?.as_u64()?, block.get(1)?.as_u64()?)));
+        // A list of two, or `128x128`.
+        let block = match weights.get("block_structure") {
+            Some(Value::Array(block)) => {
+                block.first().and_then(Value::as_u64).zip(block.get(1).and_then(Value::as_u64))
+            }
+            Some(Value::String(block)) => {
+                block.split_once('x').and_then(|(rows, columns)| rows.parse().ok().zip(columns.parse().ok()))
+            }
+            _ => None,
+        };
         Some(Self {
             format: own.unwrap_or(format).to_owned(),
             bits: weights.get("num_bits")?.as_u64()?,

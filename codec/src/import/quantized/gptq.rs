@@ -60,7 +60,9 @@ fn group_size(size: Option<i64>, columns: u64) -> u64 {
 }
 
 pub(super) fn gptq(config: &Quantization, file: &mut File<'_>) {
-    let format = config.text("checkpoint_format").unwrap_or_else(|| "gptq".to_owned());
+    // GPTQModel has it under both names, and prefers the second.
+    let format = ["checkpoint_format", "format"].iter().find_map(|key| config.text(key));
+    let format = format.unwrap_or_else(|| "gptq".to_owned());
     let zero_points = match format.as_str() {
         "gptq" => "minus_one",
         "gptq_v2" => "stored",
@@ -104,10 +106,10 @@ fn candidate(
     zero_points: &str,
 ) -> Option<Candidate> {
     let (&words, &rows) = (codes.shape.first()?, scales.shape.last()?);
-    let packed = words.checked_mul(32)?;
     let columns = match index {
         Some(index) => *index.shape.first()?,
-        None if bits > 0 && packed.is_multiple_of(bits) => packed / bits,
+        // Programs that write no index pack 32 columns at a time. Otherwise the last word could have room for more than there are.
+        None if bits > 0 && words.is_multiple_of(bits) => (words / bits).checked_mul(32)?,
         None => return None,
     };
     let mut params = json!({"bits": bits, "zero_points": zero_points});
@@ -123,7 +125,8 @@ fn candidate(
 }
 
 pub(super) fn awq(config: &Quantization, file: &mut File<'_>) {
-    let version = config.text("version").unwrap_or_else(|| "gemm".to_owned());
+    let version = ["version", "checkpoint_format", "format"].iter().find_map(|key| config.text(key));
+    let version = version.unwrap_or_else(|| "gemm".to_owned());
     let integer = |keys: [&str; 2]| keys.iter().find_map(|key| config.config.get(*key)?.as_i64());
     let (bits, size) = (integer(["bits", "w_bit"]), integer(["group_size", "q_group_size"]));
     let without_zeros = config.config.get("zero_point").and_then(Value::as_bool) == Some(false);

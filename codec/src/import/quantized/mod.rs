@@ -1,7 +1,8 @@
 //! Quantized checkpoints: what weights their tensors stand for, as views.
 //!
 //! The tensors stay what they are. The configuration says which program has quantized them, and how; names, types and shapes
-//! of the tensors must agree with it. Where they do not, or could be read in two ways, there is no view, and a note says why.
+//! of the tensors must agree with it, and so must the values of those that are places in others. Where they do not, or could be
+//! read in two ways, there is no view, and a note says why.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -12,7 +13,7 @@ use serde_json::{Map, Value};
 use crate::io::{PlainFile, ReadAt};
 use crate::registry::layout_by_name;
 use crate::safetensors::{Entry, Header};
-use crate::view::{PartSpec, Spec};
+use crate::view::{Layout, PartSpec, Spec};
 
 mod bitsandbytes;
 mod compressed_tensors;
@@ -27,8 +28,8 @@ mod tests;
 
 /// Bytes that a configuration may have.
 const MAX_CONFIG_LEN: u64 = 16 << 20;
-/// Bytes of tensors that are looked at to tell how others are to be read.
-const MAX_DETAIL_LEN: u64 = 16 << 20;
+/// Bytes of a tensor that is looked at to tell how others are to be read.
+const MAX_DETAIL_LEN: u64 = 64 << 20;
 
 /// A program that quantizes, by the name that configurations give it, and how its tensors are found.
 type Method = (&'static str, fn(&Quantization, &mut File<'_>));
@@ -85,8 +86,17 @@ impl Quantization {
     /// [`Code::BadSource`] for a configuration that cannot be read, or what `file` returns.
     pub fn of_files(file: impl Fn(&str) -> Result<Option<Vec<u8>>>) -> Result<Option<Self>> {
         let read = |name: &str| file(name)?.map(|bytes| object(name, &bytes)).transpose();
-        let model = read("config.json")?.unwrap_or_default();
-        if let Some(Value::Object(config)) = model.get("quantization_config") {
+        let mut model = read("config.json")?.unwrap_or_default();
+        // Where a model of language is part of another, only that part may be quantized, and say so.
+        let is_quantized = |model: &Map<String, Value>| model.get("quantization_config").is_some_and(Value::is_object);
+        let text = model.get("text_config").and_then(Value::as_object).filter(|text| is_quantized(text));
+        if let Some(text) = text.filter(|_| !is_quantized(&model)).cloned() {
+            model.extend(text);
+        }
+        // The name that compressed-tensors gave it before.
+        let mut configs =
+            ["quantization_config", "compression_config"].iter().filter_map(|key| model.get(*key)?.as_object());
+        if let Some(config) = configs.next() {
             // Some programs leave their own name out.
             let method = match config.get("quant_method") {
                 Some(Value::String(method)) => method.to_lowercase(),
@@ -258,7 +268,7 @@ impl<'a> File<'a> {
         *count += 1;
     }
 
-    /// Takes the one candidate that the tensors' types and shapes agree with.
+    /// Takes the one candidate that the tensors' types and shapes agree with, unless their values lead nowhere.
     fn add(&mut self, name: &str, candidates: impl IntoIterator<Item = Candidate>) {
         // Where codes are stored under the weights' own name, the view gets another.
         let name = if self.tensors.contains_key(name) { format!("{name}.dequantized") } else { name.to_owned() };
@@ -266,27 +276,35 @@ impl<'a> File<'a> {
         for Candidate { layout, dtype, shape, params, parts } in candidates {
             let parts = parts.into_iter().collect();
             let view = View { name: name.clone(), dtype, shape, layout: layout.to_owned(), params, parts };
-            match self.check(&view) {
+            match self.spec(&view).and_then(|(layout, spec)| layout.check(&spec)) {
                 Ok(()) if fitting.contains(&view) => {}
                 Ok(()) => fitting.push(view),
                 Err(e) => refused = Some(e),
             }
         }
         let taken = self.tensors.contains_key(name.as_str()) || self.views.iter().any(|view| view.name == name);
+        let refused = if let [view] = fitting.as_slice() { self.check_places(view).err() } else { refused };
         match (fitting.len(), refused) {
-            (1, _) if !taken => self.views.append(&mut fitting),
-            (1, _) => self.unclear(&name, "its name is taken"),
-            (0, Some(e)) => self.unclear(&name, format!("not what the configuration says: {}", e.message())),
+            (1, None) if !taken => self.views.append(&mut fitting),
+            (1, None) => self.unclear(&name, "its name is taken"),
+            (0 | 1, Some(e)) => self.unclear(&name, format!("not what the configuration says: {}", e.message())),
             (0, None) => self.unclear(&name, "the configuration does not say how it is stored"),
             _ => self.unclear(&name, "types and shapes fit two ways of reading it"),
         }
     }
 
-    fn check(&self, view: &View) -> Result<()> {
+    fn spec<'v>(&'v self, view: &'v View) -> Result<(&'static dyn Layout, Spec<'v>)> {
         let part = |name: &str| self.tensor(name).map(|entry| PartSpec { dtype: &entry.dtype, shape: &entry.shape });
         let spec = Spec::new(view, part).ok_or_else(|| bad("a tensor is missing"))?;
-        let layout = layout_by_name(&view.layout).ok_or_else(|| bad("an unknown layout"))?;
-        layout.check(&spec)
+        Ok((layout_by_name(&view.layout).ok_or_else(|| bad("an unknown layout"))?, spec))
+    }
+
+    fn check_places(&self, view: &View) -> Result<()> {
+        let (layout, spec) = self.spec(view)?;
+        layout.check_places(&spec, &|role| {
+            let entry = view.parts.get(role).and_then(|name| self.tensor(name));
+            entry.and_then(|entry| self.bytes(entry)).ok_or_else(|| bad(format!("its {role} cannot be looked at")))
+        })
     }
 }
 

@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use super::{Candidate, File, OTHER_FILE, Quantization, count};
-use crate::import::qmoe::Matrix;
 use crate::safetensors::Entry;
 
 pub(super) fn views(config: &Quantization, file: &mut File<'_>) {
@@ -15,7 +14,7 @@ pub(super) fn views(config: &Quantization, file: &mut File<'_>) {
         match (of("w_comp"), of("row_off"), of("ter_minmax"), sizes) {
             (.., None) => file.unclear(&name, "the configuration does not tell d_model and d_ff"),
             (Some(codewords), Some(offsets), Some(extremes), Some(sizes)) => {
-                match candidate(file, [codewords, offsets, extremes], sizes) {
+                match candidate([codewords, offsets, extremes], sizes) {
                     Ok(found) => file.add(&name, [found]),
                     Err(why) => file.unclear(&name, why),
                 }
@@ -25,21 +24,14 @@ pub(super) fn views(config: &Quantization, file: &mut File<'_>) {
     }
 }
 
-/// The width of the rows is in no tensor: the configuration proposes it, and every row must decode to it.
-fn candidate(file: &File<'_>, parts: [&Entry; 3], (d_model, d_ff): (u64, u64)) -> Result<Candidate, String> {
-    let [codewords, offsets, extremes] = parts;
+/// The width of the rows is in no tensor: the configuration proposes it, and the layout sees whether every row decodes to it.
+fn candidate([codewords, offsets, extremes]: [&Entry; 3], (d_model, d_ff): (u64, u64)) -> Result<Candidate, String> {
     let rows = count(offsets).saturating_sub(1);
     let width = match rows {
         _ if rows == d_ff => d_model,
         _ if rows == d_model => d_ff,
         _ => return Err(format!("it has {rows} rows, and the configuration d_model = {d_model} and d_ff = {d_ff}")),
     };
-    let bytes = parts.map(|entry| file.bytes(entry));
-    let [Some(w_comp), Some(row_off), Some(ter_minmax)] = &bytes else {
-        return Err("its tensors are too long to be looked at".to_owned());
-    };
-    let matrix = Matrix::read(w_comp, row_off, ter_minmax);
-    matrix.and_then(|matrix| matrix.check(width as usize)).map_err(|e| e.message().to_owned())?;
     let view = Candidate::new("qmoe", "BF16", &[rows, width], json!({}));
     Ok(view.part("codewords", codewords).part("row_offsets", offsets).part("extremes", extremes))
 }

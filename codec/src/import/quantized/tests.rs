@@ -175,6 +175,11 @@ fn gptq_that_is_not_understood_stays_as_it_is() {
     whole().unclear(config(json!({"pack_dtype": "int64"})), "words of 32 bits");
     whole().without("m.g_idx").unclear(config(json!({"desc_act": true})), "no g_idx");
     whole().without("m.qzeros").unclear(config(json!({})), "not in this file");
+    whole().unclear(config(json!({"format": "marlin"})), "checkpoint_format \"marlin\"");
+    // Nine words of eight codes have room for 65 to 72 columns.
+    let ragged = generator::gptq(&mut Rng(5), (32, 70), 4, 35, true, false);
+    Checkpoint::of(&ragged).check(config(json!({})), "m.weight", &ragged);
+    Checkpoint::of(&ragged).without("m.g_idx").unclear(gptq_config(4, 35, json!({})), "does not say how it is stored");
     whole().unclear(gptq_config(3, 32, json!({})), "not what the configuration says");
     whole().change("m.scales", |part| part.shape.reverse()).unclear(config(json!({})), "not what the configuration");
     whole().unclear(json!({"quant_method": "quark"}), "quark");
@@ -186,6 +191,33 @@ fn gptq_that_is_not_understood_stays_as_it_is() {
     fs::write(checkpoint.path().join("config.json"), "{").expect("a file");
     let plan = plan_compress(checkpoint.path(), Some(&checkpoint.path().join("out")), true).expect("a plan");
     assert!(plan.notes[0].contains("no views: the configuration"), "{:?}", plan.notes);
+}
+
+/// Values that lead nowhere make a view that cannot be read: there is none, and the tensors are stored.
+#[test]
+fn places_that_lead_nowhere_have_no_view() {
+    let refused = |made: &Made, config: &Value, tensor: &str, at: usize, bytes: &[u8], why: &str| {
+        let change = |part: &mut Part| part.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+        let whole = Checkpoint::of(made);
+        assert_eq!(whole.plan(config.clone()).views.concat().len(), 1, "{tensor} as it was");
+        whole.change(&format!("m.{tensor}"), change).unclear(config.clone(), &format!("no view of m.weight: {why}"));
+    };
+    let lies = |why: &str| format!("not what the configuration says: {why}");
+    let gptq = generator::gptq(&mut Rng(5), (32, 64), 4, 32, true, true);
+    let config = gptq_config(4, 32, json!({"desc_act": true}));
+    for (group, text) in [(2i32, "2"), (-1, "-1"), (i32::MAX, "2147483647")] {
+        let why = lies(&format!("column 1 is in group {text}, and there are 2"));
+        refused(&gptq, &config, "g_idx", 4, &group.to_le_bytes(), &why);
+    }
+    let form = PackQuantized { bits: 4, group: 32, dense: true, asymmetric: false, act_order: true, scale: BF16 };
+    let packed = generator::pack_quantized(&mut Rng(1), (40, 96), form);
+    let why = lies("column 0 is in group 3, and there are 3");
+    refused(&packed, &pack_config(form), "weight_g_idx", 0, &3i32.to_le_bytes(), &why);
+    let spqr = generator::spqr(&mut Rng(61), (48, 48), false, true);
+    let config = json!({"quant_method": "spqr", "bits": 3, "beta1": 16, "beta2": 16});
+    refused(&spqr, &config, "in_perm", 0, &48u16.to_le_bytes(), &lies("column 48 of 48 twice, or out of range"));
+    refused(&spqr, &config, "col_vals", 0, &48u16.to_le_bytes(), &lies("an outlier in column 48 of 48"));
+    refused(&spqr, &config, "row_offsets", 0, &[1], &lies("the offsets of outliers"));
 }
 
 #[test]
@@ -205,12 +237,42 @@ fn older_configurations_beside_the_model() {
     }
 }
 
+/// Where configurations lie in others, or have another name.
+#[test]
+fn configurations_in_other_places() {
+    let form = PackQuantized { bits: 4, group: 32, dense: true, asymmetric: false, act_order: false, scale: BF16 };
+    let packed = generator::pack_quantized(&mut Rng(1), (40, 96), form);
+    let names = ("weight", "weight_scale_inv");
+    let fp8 =
+        Made { dtype: "F16", ..generator::block_scaled(&mut Rng(2), &[20, 30], (128, 128), "F8_E4M3", F32, names) };
+    let of_fp8 = json!({"quant_method": "fp8", "weight_block_size": [128, 128]});
+    let text = json!({"torch_dtype": "float16", "quantization_config": of_fp8});
+    for (made, config, dtype) in [
+        (&packed, json!({"compression_config": pack_config(form)}), "BF16"),
+        (&fp8, json!({"torch_dtype": "float32", "text_config": text}), "F16"),
+        (
+            &fp8,
+            json!({"text_config": {"quantization_config": null}, "torch_dtype": "float16", "quantization_config": of_fp8}),
+            "F16",
+        ),
+    ] {
+        let checkpoint = Checkpoint::of(made);
+        checkpoint.write(Value::Null);
+        fs::write(checkpoint.path().join("config.json"), config.to_string()).expect("a file");
+        let plan = plan_compress(checkpoint.path(), Some(&checkpoint.path().join("out")), true).expect("a plan");
+        assert_eq!((plan.views[0].len(), &plan.notes), (1, &Vec::new()), "{config}");
+        assert_eq!(plan.views[0][0].dtype, dtype, "{config}");
+    }
+}
+
 #[test]
 fn awq_for_gemm() {
     let made = generator::awq(&mut Rng(6), (48, 128), 32);
     let config = |version: &str| json!({"quant_method": "awq", "bits": 4, "group_size": 32, "zero_point": true, "version": version});
     Checkpoint::of(&made).check(config("gemm"), "m.weight", &made);
     Checkpoint::of(&made).unclear(config("gemv"), "version \"gemv\"");
+    let model = json!({"quant_method": "awq", "bits": 4, "group_size": 32, "checkpoint_format": "gemv_fast"});
+    Checkpoint::of(&made).unclear(model, "version \"gemv_fast\"");
     let whole = generator::awq(&mut Rng(6), (48, 128), 128);
     Checkpoint::of(&whole).check(json!({"quant_method": "awq", "bits": 4, "group_size": -1}), "m.weight", &whole);
 }
@@ -301,7 +363,11 @@ fn floats_of_compressed_tensors() {
     let blocks = generator::block_scaled(rng, &[150, 40], (128, 128), "F8_E4M3", F32, names);
     let mut block = weights(8, "float", "block");
     block["block_structure"] = json!([128, 128]);
-    Checkpoint::of(&blocks).check(config("float-quantized", block), "m.weight.dequantized", &blocks);
+    Checkpoint::of(&blocks).check(config("float-quantized", block.clone()), "m.weight.dequantized", &blocks);
+    block["block_structure"] = json!("128x128");
+    Checkpoint::of(&blocks).check(config("float-quantized", block.clone()), "m.weight.dequantized", &blocks);
+    block["block_structure"] = json!("128");
+    Checkpoint::of(&blocks).unclear(config("float-quantized", block), "does not say how it is stored");
     let integers = generator::block_scaled(rng, &[9, 40], (9, 40), "I8", BF16, names);
     let tensor = weights(8, "int", "tensor");
     Checkpoint::of(&integers).check(config("int-quantized", tensor), "m.weight.dequantized", &integers);

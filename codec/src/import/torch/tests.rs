@@ -172,6 +172,16 @@ fn a_layer_that_contradicts_itself_has_no_view() {
         of_torch(&header, attributes, &file).views.len()
     };
     assert_eq!((without("weight_shape"), without("groupsize"), without("sublayer_name")), (0, 0, 1));
+    for (name, value, why) in
+        [("perm", 40u64, "column 40 of 40"), ("outliers_matrix.indices", 32, "an outlier in row 32")]
+    {
+        let mut changed = file.clone();
+        let entry = header.tensors.iter().find(|entry| entry.name == name).expect("a tensor");
+        let len = if entry.dtype == "I64" { 8 } else { 4 };
+        changed[entry.range.start as usize..][..len].copy_from_slice(&value.to_le_bytes()[..len]);
+        let notes = of_torch(&header, attributes.clone(), &changed).notes;
+        assert!(notes.iter().any(|note| note.contains(why)), "{notes:?}, not {why:?}");
+    }
     let state = fixture!("state");
     let Contents { header, attributes } = read(&state).expect("a file");
     assert_eq!(of_torch(&header, attributes, &state).views.len(), 0);

@@ -87,6 +87,11 @@ impl Layout for Gptq {
         Config::new(spec).map(drop)
     }
 
+    fn check_places(&self, spec: &Spec<'_>, part: &dyn Fn(&str) -> Result<Vec<u8>>) -> Result<()> {
+        let groups = if spec.has("groups") { part("groups")? } else { Vec::new() };
+        Config::new(spec)?.groups.load(&groups).map(drop)
+    }
+
     fn open(&self, spec: &Spec<'_>, mut parts: Parts) -> Result<Box<dyn Decoder>> {
         let config = Config::new(spec)?;
         let packed = Columns {

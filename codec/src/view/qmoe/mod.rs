@@ -13,14 +13,25 @@ use crate::stream::dictionary;
 #[derive(Clone, Copy, Debug)]
 pub struct Qmoe;
 
+const PARTS: [&str; 3] = ["codewords", "row_offsets", "extremes"];
+
 fn dims(spec: &Spec<'_>) -> Result<Dims> {
-    spec.roles(&["codewords", "row_offsets", "extremes"], &[], &[])?;
+    spec.roles(&PARTS, &[], &[])?;
     spec.float()?;
     let dims = spec.matrix()?;
     spec.part("codewords", &[Dtype::I16, Dtype::U16], &[spec.count("codewords")?])?;
     spec.part("row_offsets", &[Dtype::I32], &[dims.rows + 1])?;
     spec.part("extremes", &[Dtype::BF16], &[2 * dims.rows])?;
     Ok(dims)
+}
+
+/// The matrix whose arrays these are, checked.
+fn read([codewords, offsets, extremes]: [Vec<u8>; 3], columns: usize) -> Result<Matrix> {
+    let matrix = Matrix::read(&codewords, &offsets, &extremes).and_then(|matrix| {
+        matrix.check(columns)?;
+        Ok(matrix)
+    });
+    matrix.map_err(|e| malformed(e.message().to_owned()))
 }
 
 #[derive(Debug)]
@@ -66,14 +77,15 @@ impl Layout for Qmoe {
         dims(spec).map(drop)
     }
 
+    /// Where a row ends is told by its codewords alone.
+    fn check_places(&self, spec: &Spec<'_>, part: &dyn Fn(&str) -> Result<Vec<u8>>) -> Result<()> {
+        let Dims { columns, .. } = dims(spec)?;
+        read([part(PARTS[0])?, part(PARTS[1])?, part(PARTS[2])?], columns).map(drop)
+    }
+
     fn open(&self, spec: &Spec<'_>, mut parts: Parts) -> Result<Box<dyn Decoder>> {
         let Dims { columns, .. } = dims(spec)?;
-        let [codewords, offsets, extremes] = ["codewords", "row_offsets", "extremes"].map(|role| parts.take(role));
-        let matrix = Matrix::read(&codewords, &offsets, &extremes).and_then(|matrix| {
-            matrix.check(columns)?;
-            Ok(matrix)
-        });
-        let matrix = matrix.map_err(|e| malformed(e.message().to_owned()))?;
+        let matrix = read(PARTS.map(|role| parts.take(role)), columns)?;
         Ok(Box::new(Rows { matrix, columns }))
     }
 }

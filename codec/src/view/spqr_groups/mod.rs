@@ -121,11 +121,16 @@ struct Outlier {
     value: f32,
 }
 
-fn read_outliers(dims: Dims, places: &[u8], values: &[f32]) -> Result<Vec<Outlier>> {
+fn read_order(bytes: &[u8]) -> Result<Order> {
+    Order::new(bytes.as_chunks().0.iter().map(|&column| u32::from_le_bytes(column) as usize).collect())
+}
+
+/// The outliers, given their values.
+fn read_outliers(dims: Dims, places: &[u8], values: impl ExactSizeIterator<Item = f32>) -> Result<Vec<Outlier>> {
     let places: Vec<u64> = places.as_chunks().0.iter().map(|&place| u64::from_le_bytes(place)).collect();
-    let (rows, columns) = places.split_at(values.len());
     let mut outliers: Vec<Outlier> = Vec::with_capacity(values.len());
-    for ((&row, &column), &value) in rows.iter().zip(columns).zip(values) {
+    let (rows, columns) = places.split_at(values.len());
+    for ((&row, &column), value) in rows.iter().zip(columns).zip(values) {
         if row >= dims.rows as u64 || column >= dims.columns as u64 {
             let (row, column) = (row.cast_signed(), column.cast_signed());
             return Err(malformed(format!("an outlier in row {row} and column {column}, outside the matrix")));
@@ -199,14 +204,19 @@ impl Layout for SpqrGroups {
         Config::new(spec).map(drop)
     }
 
+    fn check_places(&self, spec: &Spec<'_>, part: &dyn Fn(&str) -> Result<Vec<u8>>) -> Result<()> {
+        let config = Config::new(spec)?;
+        read_order(&part("order")?)?;
+        let values = (0..spec.count("outliers")?).map(|_| 0.0);
+        read_outliers(config.dims, &part("outlier_places")?, values).map(drop)
+    }
+
     fn open(&self, spec: &Spec<'_>, mut parts: Parts) -> Result<Box<dyn Decoder>> {
         let config = Config::new(spec)?;
         let Config { dims, size, float, .. } = config;
-        let order = parts.take("order");
-        let order = order.as_chunks().0.iter().map(|&column| u32::from_le_bytes(column) as usize);
-        let order = Order::new(order.collect())?;
+        let order = read_order(&parts.take("order"))?;
         let values = Number::Float(float).all(&parts.take("outliers"));
-        let outliers = read_outliers(dims, &parts.take("outlier_places"), &values)?;
+        let outliers = read_outliers(dims, &parts.take("outlier_places"), values.into_iter())?;
         let scale_levels = config.levels(SCALES, &mut parts);
         let zero_point_levels = config.levels(ZERO_POINTS, &mut parts);
         let (scales, zero_points) = (scale_levels.all(), zero_point_levels.all());

@@ -80,6 +80,15 @@ struct Tiles {
     order: Order,
 }
 
+impl Config {
+    fn order(&self, bytes: &[u8]) -> Result<Order> {
+        match self.has_order {
+            true => Order::new(bytes.as_chunks().0.iter().map(|&column| u16::from_le_bytes(column).into()).collect()),
+            false => Ok(Order::as_stored(self.dims.columns)),
+        }
+    }
+}
+
 fn words(bytes: &[u8]) -> Vec<u32> {
     bytes.as_chunks().0.iter().map(|&word| u32::from_le_bytes(word)).collect()
 }
@@ -180,13 +189,15 @@ impl Layout for SpqrTiles {
         Config::new(spec).map(drop)
     }
 
+    fn check_places(&self, spec: &Spec<'_>, part: &dyn Fn(&str) -> Result<Vec<u8>>) -> Result<()> {
+        let config = Config::new(spec)?;
+        config.order(&if config.has_order { part("order")? } else { Vec::new() })?;
+        read_outliers(&config, &words(&part("outlier_offsets")?), &words(&part("outliers")?)).map(drop)
+    }
+
     fn open(&self, spec: &Spec<'_>, mut parts: Parts) -> Result<Box<dyn Decoder>> {
         let config = Config::new(spec)?;
-        let order = parts.take("order");
-        let order = match config.has_order {
-            true => Order::new(order.as_chunks().0.iter().map(|&column| u16::from_le_bytes(column).into()).collect())?,
-            false => Order::as_stored(config.dims.columns),
-        };
+        let order = config.order(&parts.take("order"))?;
         let (offsets, entries) = (words(&parts.take("outlier_offsets")), words(&parts.take("outliers")));
         let outliers = read_outliers(&config, &offsets, &entries)?;
         let codes = parts.take("codes").as_chunks().0.iter().map(|&word| u64::from_le_bytes(word)).collect();
