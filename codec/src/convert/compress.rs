@@ -158,7 +158,13 @@ fn compress_contents(
         let sha256 = digest.join().map_err(|_| Error::new(Code::Io, "the hashing thread failed"))??;
         Ok((writer, resumed_blocks, sha256))
     })
-    .map_err(in_source)?;
+    .map_err(|e: Error| {
+        // It would fail again with these options, and would be in the way of others.
+        if e.code() == Code::InvalidArgument {
+            target.discard();
+        }
+        in_source(e)
+    })?;
     let lossy = writer.lossy_tensors().to_vec();
     let manifest_source = Source { kind: kind.name().to_owned(), len: source.byte_len(), sha256: sha256.clone() };
     let Layout { header, .. } = &layout;

@@ -55,9 +55,14 @@ impl Target {
     /// As [`Self::open`].
     pub fn create(path: &Path, replace: bool) -> Result<Self> {
         let mut target = Self::open(path, replace)?;
-        target.discard = true;
+        target.discard();
         target.truncate(0)?;
         Ok(target)
+    }
+
+    /// Has the unfinished file deleted unless it is committed.
+    pub fn discard(&mut self) {
+        self.discard = true;
     }
 
     /// The unfinished file.
