@@ -181,13 +181,18 @@ fn what_cannot_be_is_refused() {
     fs::write(dir.path().join("model.safetensors"), file).unwrap();
     let fails = |args: &[&str], code: i32, texts: &[&str]| {
         cmz(dir.path(), &[&["c", "model.safetensors"], args].concat()).expect(code).says(texts);
-        assert!(!dir.path().join("model.cmz").exists());
+        // Nothing is left that would be in the way of other options.
+        assert!(!dir.path().join("model.cmz").exists() && !dir.path().join("model.cmz.partial").exists());
     };
     fails(&["--recipe=int4"], 2, &["row 3, column 5 is inf", "tensor w", "lossless"]);
     fails(&["--recipe=itn4"], 2, &["no recipe \"itn4\"", "did you mean \"int4\"?"]);
-    fails(&["--recipe=int9"], 2, &["no recipe \"int9\""]);
+    fails(&["--recipe=int9"], 2, &["no recipe \"int9\"", "there are int2 … int8"]);
+    fails(&["--recipe=Q4_K"], 2, &["no recipe \"Q4_K\"", "the recipes are int2 … int8, nf4"]);
+    fails(&["--recipe=NF4"], 2, &["did you mean \"nf4\"?"]);
+    fails(&["--recipe=lossless"], 2, &["the plan rounds no tensor", "everything is stored exactly"]);
+    fails(&["--recipe=spqr3:outliers=nan"], 2, &["outliers cannot be \"nan\"", "a number from 0 to"]);
     fails(&["--recipe=int4:gruop=5"], 2, &["no parameter \"gruop\"", "did you mean \"group\"?"]);
-    fails(&["--recipe=int4:group=-1"], 2, &["group cannot be \"-1\"", "0 to 16777216"]);
+    fails(&["--recipe=int4:group=-1"], 2, &["group cannot be \"-1\"", "a whole number from 0 to 16777216"]);
     fails(&["--recipe=int4:group=4,group=4"], 2, &["given twice"]);
     fails(&["--recipe=int4:group"], 2, &["name=value"]);
     fails(&["--recipe=int4", "--only=x*"], 2, &["\"x*\" matches no tensor"]);
@@ -249,8 +254,14 @@ fn targets_spread_bits() {
         let args = [&["c", "-f", "model.safetensors", "--recipe=int4"], args].concat();
         cmz(dir.path(), &args).expect(2).says(texts);
     };
-    fails(&["--target-bpw=0.5"], &["the target leaves 0.500 bits for a weight", "is the least"]);
-    fails(&["--target-size=100"], &["the target leaves 0.000 bits for a weight"]);
+    fails(&["--target-bpw=0.5"], &["the target is 0.5 bits for a weight, and the least is"]);
+    fails(&["--target-size=100"], &["the target is 100 bytes, and the least is about"]);
+    // What is said to be the least can be had.
+    for (option, little) in [("--target-bpw", "0.5"), ("--target-size", "100")] {
+        let refused = cmz(dir.path(), &["c", "-f", "model.safetensors", "--recipe=int4", option, little]);
+        let least = refused.err.split("least is ").nth(1).unwrap().trim_start_matches("about ");
+        convert(&[option, least.split_whitespace().next().unwrap()]);
+    }
     fails(&["--target-bpw=-1"], &["a target of -1 bits per weight"]);
     fails(&["--target-bpw=0"], &["a target of 0 bits per weight"]);
     fails(&["--target-bpw=nan"], &["a target of NaN bits per weight"]);
@@ -290,8 +301,8 @@ fn statistics_make_outputs_better() {
 #[test]
 fn statistics_that_do_not_fit() {
     let dir = folder();
-    fs::write(dir.path().join("model.safetensors"), safetensors(&[("w", "BF16", vec![64, 64], weights(4096, 3))]))
-        .unwrap();
+    let model = [("w", "BF16", vec![64, 64], weights(4096, 3)), ("v", "BF16", vec![8], weights(8, 1))];
+    fs::write(dir.path().join("model.safetensors"), safetensors(&model)).unwrap();
     let gptq = "--recipe=int4:solver=gptq";
     let fails = |file: &[u8], recipe: &str, texts: &[&str]| {
         fs::write(dir.path().join("s.safetensors"), file).unwrap();
@@ -305,12 +316,58 @@ fn statistics_that_do_not_fit() {
     for recipe in [gptq, "--recipe=int4"] {
         fails(&statistics(unit, 63), recipe, &["[63, 63]", "w.hessian"]);
         fails(&statistics(|i, j| if i == 3 && j == 3 { f32::NAN } else { unit(i, j) }, 64), recipe, &["s.safetensors"]);
-        fails(&safetensors(&[("x.hessian", "F32", vec![1, 1], vec![0; 4])]), recipe, &[]);
-        fails(&safetensors(&[("w.hessian", "F16", vec![1, 1], vec![0; 2])]), recipe, &["of type F32"]);
+        fails(
+            &safetensors(&[("w.hessian", "F16", vec![1, 1], vec![0; 2])]),
+            recipe,
+            &["of type F32", "this is of F16"],
+        );
         fails(&safetensors(&[("w", "F32", vec![1, 1], vec![0; 4])]), recipe, &["NAME.hessian"]);
         fails(b"no safetensors", recipe, &["s.safetensors"]);
     }
+    let of = |names: &[&'static str]| {
+        safetensors(&names.iter().map(|&name| (name, "F32", vec![1, 1], vec![0; 4])).collect::<Vec<_>>())
+    };
+    let unknown = ["for \"x\" and 1 more, which the source does not have", "s.safetensors", "`cmz inspect --tensors`"];
+    fails(&of(&["y.hessian", "x.hessian"]), "--recipe=int4", &unknown);
+    let vector = ["for \"v\", which is no matrix", "s.safetensors", "tensor v.hessian", "take them out"];
+    fails(&of(&["v.hessian"]), "--recipe=int4", &vector);
     cmz(dir.path(), &["c", "model.safetensors", "--statistics=s.safetensors"])
         .expect(2)
         .says(&["nothing is to be rounded"]);
+}
+
+/// A column without inputs is stored as zeros, and the last group of a row may be shorter.
+#[test]
+fn dead_columns_and_short_groups() {
+    const DEAD: usize = 9;
+    let dir = folder();
+    fs::write(dir.path().join("model.safetensors"), safetensors(&[("w", "BF16", vec![64, 100], weights(6400, 3))]))
+        .unwrap();
+    let element = |i: usize, j: usize| match (i, j) {
+        (DEAD, _) | (_, DEAD) => 0.0,
+        _ => 0.9f32.powi(i.abs_diff(j) as i32),
+    };
+    let bytes = (0..10_000).flat_map(|i| element(i / 100, i % 100).to_le_bytes()).collect();
+    let statistics = safetensors(&[("w.hessian", "F32", vec![100, 100], bytes)]);
+    fs::write(dir.path().join("s.safetensors"), statistics).unwrap();
+    for (recipe, dead) in [
+        ("int4:group=48,solver=gptq", Some(true)),
+        ("nf4:group=48,solver=gptq,order=activation", Some(true)),
+        ("int4:group=48", Some(false)),
+        // What they can store need not include 0.
+        ("spqr4:group=24", None),
+        ("bcq4:group=48,solver=gptq", None),
+    ] {
+        let args = ["--json", "c", "-f", "model.safetensors", "--statistics=s.safetensors", "--recipe", recipe];
+        let done = cmz(dir.path(), &args).expect(0).json();
+        let error = done["files"][0]["lossy"][0]["error"].as_f64().unwrap();
+        assert!(error < 0.25, "{recipe}: {error}");
+        cmz(dir.path(), &["d", "-f", "model.cmz", "-o", "back.safetensors"]).expect(0);
+        let back = fs::read(dir.path().join("back.safetensors")).unwrap();
+        let elements: Vec<u16> =
+            back[back.len() - 12_800..].as_chunks().0.iter().map(|&e| u16::from_le_bytes(e)).collect();
+        let zeros = |column: usize| elements.iter().skip(column).step_by(100).all(|bits| bits & 0x7fff == 0);
+        assert!(dead.is_none_or(|dead| zeros(DEAD) == dead), "{recipe}");
+        assert!((0..100).all(|column| column == DEAD || !zeros(column)), "{recipe}");
+    }
 }

@@ -130,11 +130,14 @@ impl Plan {
             }
         }
         if coverage.rounded == 0 {
-            let help = "recipes are for tensors of two or more dimensions of type F16, BF16 or F32";
+            let help = match self.rules.iter().any(|rule| rule.recipe.is_some()) {
+                true => "recipes are for tensors of two or more dimensions of type F16, BF16 or F32",
+                false => "without recipe and plan everything is stored exactly",
+            };
             return Err(invalid("the plan rounds no tensor", Some(help)));
         }
         if let Some(statistics) = &self.statistics {
-            statistics.check_names(entries().filter_map(|entry| Some((entry.name.as_str(), Stack::of(entry)?))))?;
+            statistics.check_names(entries())?;
         }
         Ok(coverage)
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use cmz_codec::io::{PlainFile, ReadAt};
 use cmz_codec::safetensors::{Entry, Header};
-use cmz_format::Result;
+use cmz_format::{Escaped, Result};
 
 use super::Stack;
 use crate::recipe::{Inputs, invalid};
@@ -38,7 +38,9 @@ impl StatisticsFile {
         let mut entries = HashMap::with_capacity(header.tensors.len());
         for entry in header.tensors {
             let Some(name) = entry.name.strip_suffix(SUFFIX).filter(|_| entry.dtype == "F32") else {
-                let why = format!("a file of statistics has tensors NAME{SUFFIX} of type F32, and nothing else");
+                let dtype = Escaped(&entry.dtype);
+                let why =
+                    format!("a file of statistics has tensors NAME{SUFFIX} of type F32 alone, and this is of {dtype}");
                 return Err(invalid(why, Some("docs/quantize.md says how to collect them"))
                     .in_tensor(&entry.name)
                     .in_file(path));
@@ -49,20 +51,29 @@ impl StatisticsFile {
     }
 
     /// Checks that all statistics are of some of these tensors.
-    pub(super) fn check_names<'a>(&self, tensors: impl Iterator<Item = (&'a str, Stack)>) -> Result<()> {
-        let tensors: HashMap<&str, Stack> = tensors.collect();
+    pub(super) fn check_names<'a>(&self, tensors: impl Iterator<Item = &'a Entry>) -> Result<()> {
+        let tensors: HashMap<&str, Option<Stack>> =
+            tensors.map(|entry| (entry.name.as_str(), Stack::of(entry))).collect();
+        let stack = |name: &str| tensors.get(name).copied().flatten();
         let of_matrix = |name: &str| {
             let (tensor, number) = name.rsplit_once('.')?;
-            tensors.get(tensor).filter(|stack| index(number).is_some_and(|number| number < stack.matrices))
+            stack(tensor).filter(|stack| index(number).is_some_and(|number| number < stack.matrices))
         };
-        let strange = |name: &&String| !tensors.contains_key(name.as_str()) && of_matrix(name).is_none();
-        match self.entries.keys().filter(strange).min() {
-            None => Ok(()),
-            Some(name) => {
-                let why = format!("there are statistics for {name:?}, which is no matrix of the source");
-                Err(invalid(why, None).in_file(&self.path))
-            }
-        }
+        let strange = |name: &&String| stack(name).is_none() && of_matrix(name).is_none();
+        let Some(name) = self.entries.keys().filter(strange).min() else { return Ok(()) };
+        let others = match self.entries.keys().filter(strange).count() - 1 {
+            0 => String::new(),
+            others => format!(" and {others} more"),
+        };
+        let (why, help) = match tensors.contains_key(name.as_str()) {
+            true => ("is no matrix of F16, BF16 or F32", "take them out of the file of statistics"),
+            false => (
+                "the source does not have",
+                "give statistics of this model, named as its tensors are: `cmz inspect --tensors` lists the names",
+            ),
+        };
+        let why = format!("there are statistics for {name:?}{others}, which {why}");
+        Err(invalid(why, Some(help)).in_tensor(&self.entries[name].name).in_file(&self.path))
     }
 
     /// The statistics of a tensor, if there are any; only their shapes are checked.

@@ -56,14 +56,16 @@ impl Plan {
         let chosen: Vec<usize> = (0..recipes.len()).filter(|&i| recipes[i].is_some()).collect();
         let Some(target) = self.target.filter(|_| !chosen.is_empty()) else { return Ok(recipes) };
         let weights: u64 = chosen.iter().filter_map(|&i| shape_of(&header.tensors[i])).map(elements).sum();
-        let budget = match target {
-            Target::BitsPerWeight(bits) => (bits * weights as f64 / 8.0) as u64,
+        // Bytes for the rounded tensors, and of the rest where that counts.
+        let (budget, rest) = match target {
+            Target::BitsPerWeight(bits) => ((bits * weights as f64 / 8.0) as u64, 0),
             Target::FileLen(len) => {
                 let exact = estimate(source, &Default::default(), threads, progress)?;
                 let exact = exact.iter().zip(&recipes).filter(|(_, recipe)| recipe.is_none());
                 let exact: u64 = exact.map(|(estimate, _)| estimate.stored_len).sum();
                 let tensors = header.tensors.len() as u64;
-                len.saturating_sub(exact + header.len + FILE_OVERHEAD + tensors * TENSOR_OVERHEAD)
+                let rest = exact + header.len + FILE_OVERHEAD + tensors * TENSOR_OVERHEAD;
+                (len.saturating_sub(rest), rest)
             }
         };
         let total = chosen.iter().map(|&i| header.tensors[i].byte_len()).sum();
@@ -80,9 +82,17 @@ impl Plan {
             }
         }
         let spread = spread(&trials, budget).map_err(|least| {
-            let bits = |len: u64| len as f64 * 8.0 / weights as f64;
-            let why =
-                format!("the target leaves {:.3} bits for a weight, and {:.3} is the least", bits(budget), bits(least));
+            let why = match target {
+                Target::BitsPerWeight(bits) => {
+                    let least = (least * 8000).div_ceil(weights);
+                    format!(
+                        "the target is {bits} bits for a weight, and the least is {}.{:03}",
+                        least / 1000,
+                        least % 1000
+                    )
+                }
+                Target::FileLen(len) => format!("the target is {len} bytes, and the least is about {}", rest + least),
+            };
             invalid(why, Some("raise the target, or choose recipes that need fewer bits"))
         })?;
         for ((&i, trials), choice) in chosen.iter().zip(&trials).zip(spread) {

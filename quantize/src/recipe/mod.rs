@@ -232,9 +232,17 @@ fn find(name: &str) -> Result<(&'static Entry, u8)> {
             .iter()
             .flat_map(|entry| entry.bits.clone().unwrap_or(0..=0).map(|bits| self::name(entry, bits)))
             .collect();
-        let help = match closest(name, all.iter().map(String::as_str)) {
-            Some(near) => format!("did you mean {near:?}?"),
-            None => format!("the recipes are {}", RECIPES.iter().map(Entry::names).collect::<Vec<_>>().join(", ")),
+        let is_of = |entry: &&Entry| {
+            let bits = name.strip_prefix(entry.family).filter(|_| entry.bits.is_some());
+            bits.is_some_and(|bits| bits.bytes().all(|digit| digit.is_ascii_digit()))
+        };
+        let family = RECIPES.iter().find(is_of);
+        let help = match (family, closest(&name.to_lowercase(), all.iter().map(String::as_str))) {
+            (Some(family), _) => format!("there are {}", family.names()),
+            (None, Some(near)) => format!("did you mean {near:?}?"),
+            (None, None) => {
+                format!("the recipes are {}", RECIPES.iter().map(Entry::names).collect::<Vec<_>>().join(", "))
+            }
         };
         invalid(format!("there is no recipe {name:?}"), Some(&help))
     })

@@ -62,6 +62,15 @@ impl fmt::Display for Value {
 }
 
 impl Kind {
+    /// What goes before its values in a sentence.
+    fn article(self) -> &'static str {
+        match self {
+            Self::Integer(..) => "a whole number from ",
+            Self::Number(..) => "a number from ",
+            Self::Word(..) => "one of ",
+        }
+    }
+
     fn value(self, text: &str) -> Option<Value> {
         match self {
             Self::Integer(least, most) => {
@@ -90,9 +99,9 @@ pub(super) fn parse(params: &'static [Param], text: &str) -> Result<Vec<Value>> 
             return Err(invalid(format!("there is no parameter {name:?}"), Some(&help)));
         };
         let kind = params[number].kind;
-        let value = kind
-            .value(value)
-            .ok_or_else(|| invalid(format!("{name} cannot be {value:?}"), Some(&format!("it is one of: {kind}"))))?;
+        let value = kind.value(value).ok_or_else(|| {
+            invalid(format!("{name} cannot be {value:?}"), Some(&format!("it is {}{kind}", kind.article())))
+        })?;
         if given[number].replace(value).is_some() {
             return Err(invalid(format!("{name} is given twice"), None));
         }
