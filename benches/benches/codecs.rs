@@ -88,6 +88,12 @@ fn streams(c: &mut Criterion) {
     }
 }
 
+/// The name of an encoding with its parameters.
+fn label(encoding: &dyn Encoding) -> String {
+    let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    encoding.params().values().fold(encoding.name().to_owned(), |label, value| format!("{label} {}", text(value)))
+}
+
 fn encodings(c: &mut Criterion) {
     let weights: Vec<f32> =
         model().as_chunks().0.iter().map(|&bytes| half::bf16::from_le_bytes(bytes).to_f32()).collect();
@@ -105,7 +111,7 @@ fn encodings(c: &mut Criterion) {
                 .expect("sound components");
             assert!(!encoding.is_exact() || joined == *data, "{}: {name}", encoding.name());
 
-            let mut group = c.benchmark_group(format!("{}/{name}", encoding.name()));
+            let mut group = c.benchmark_group(format!("{}/{name}", label(encoding)));
             group.throughput(Throughput::Bytes(data.len() as u64));
             group.bench_function("split", |b| {
                 let mut slices: Vec<&mut [u8]> = parts.iter_mut().map(Vec::as_mut_slice).collect();

@@ -49,7 +49,7 @@ pub(super) const ARITHMETICS: [(&str, Arithmetic); 2] = [("F32", Arithmetic::F32
 /// Numbers of one type in memory.
 pub(crate) trait Number {
     /// The bytes of a number.
-    type Bytes: Copy;
+    type Bytes: Copy + Default;
 
     /// The numbers of an array.
     fn of(array: &[u8]) -> &[Self::Bytes];

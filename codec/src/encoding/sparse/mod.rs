@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::number::{ARITHMETICS, VALUES, with_number};
 pub use super::number::{Arithmetic, Float};
 use super::params::{Params, entries, name_of};
+use super::versions::Version;
 use super::{Array, Component, Components, Element, Encoding};
 use crate::device::DeviceNode;
 use crate::stream::{StreamError, Width};
@@ -200,11 +201,12 @@ impl Encoding for Sparse {
         let (element, places) = self.shape(array).ok_or(StreamError::Length)?;
         let (index, values) = (&components[self.bases()..components.len() - 1], components[components.len() - 1]);
         match self.mode {
-            Mode::Fill => data.fill(0),
+            Mode::Fill => {}
             Mode::Add(_) | Mode::Replace => data.copy_from_slice(components[0]),
         }
-        let values: Vec<f32> = with_number!(self.values, V => decode::numbers::<V>(values));
-        with_number!(element, T => decode::join::<T>(self.mode, &places, index, &values, data))
+        let mut numbers = vec![0.0; values.len() / self.values.len()];
+        decode::widen(Version::best(), self.values, values, &mut numbers);
+        with_number!(element, T => decode::join::<T>(self.mode, element, &places, index, &numbers, data))
     }
 
     fn device_node(&self, array: Array) -> Option<DeviceNode> {

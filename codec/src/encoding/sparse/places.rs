@@ -9,6 +9,8 @@ use crate::stream::{StreamError, Width};
 /// Columns of a piece of a row, at most: a count and a distance within it fit 16 bits.
 pub(super) const PIECE: usize = 1 << 15;
 
+const UNSOUND: StreamError = StreamError::Invalid("the positions of a run do not ascend within it");
+
 /// The places of an array that values can be at.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Places {
@@ -131,6 +133,50 @@ impl Places {
         Ok(())
     }
 
+    /// Fills all elements, with values at the places and zeros elsewhere, writing each run at once; `None` if it does not pay.
+    pub(super) fn fill<B: Copy + Default>(
+        &self,
+        positions: &[u8],
+        values: &[B],
+        elements: &mut [B],
+    ) -> Option<Result<(), StreamError>> {
+        match self.index {
+            Index::NOfM { n: 2, m: 4 } => Some(self.fill_runs(2, 4, positions, values, elements)),
+            Index::NOfM { n: 1, m: 2 } => Some(self.fill_runs(1, 2, positions, values, elements)),
+            Index::NOfM { n: 4, m: 8 } => Some(self.fill_runs(4, 8, positions, values, elements)),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn fill_runs<B: Copy + Default>(
+        &self,
+        n: usize,
+        m: usize,
+        mut positions: &[u8],
+        mut values: &[B],
+        elements: &mut [B],
+    ) -> Result<(), StreamError> {
+        if positions.len() != self.least() || values.len() != self.least() {
+            return Err(StreamError::Length);
+        }
+        let mut sound = true;
+        for row in elements.chunks_mut(self.row) {
+            let (runs, last) = row.split_at_mut(row.len() / m * m);
+            let count = runs.len() / m * n + n.min(last.len());
+            let (of_row, values_of_row);
+            (of_row, positions) = positions.split_at(count);
+            (values_of_row, values) = values.split_at(count);
+            let whole = runs.chunks_exact_mut(m).zip(of_row.chunks_exact(n)).zip(values_of_row.chunks_exact(n));
+            for ((run, positions), values) in whole {
+                sound &= fill_run(run, positions, values);
+            }
+            let first = runs.len() / m * n;
+            sound &= fill_run(last, &of_row[first..], &values_of_row[first..]);
+        }
+        if sound { Ok(()) } else { Err(UNSOUND) }
+    }
+
     /// Hands out the `n` places of each run of `m` elements.
     #[inline(always)]
     fn for_each_of_runs(
@@ -153,7 +199,7 @@ impl Places {
             sound &= visit_run(last, len, of_last, &mut visit);
             rest = others;
         }
-        if sound { Ok(()) } else { Err(StreamError::Invalid("the positions of a run do not ascend within it")) }
+        if sound { Ok(()) } else { Err(UNSOUND) }
     }
 
     /// Writes the positions of the elements of greatest magnitude in each run, and hands them out.
@@ -194,6 +240,18 @@ fn visit_run(start: usize, len: usize, positions: &[u8], visit: &mut impl FnMut(
         next = position + 1;
     }
     sound
+}
+
+/// Fills a run; false if the positions do not ascend within it.
+#[inline(always)]
+fn fill_run<B: Copy + Default>(run: &mut [B], positions: &[u8], values: &[B]) -> bool {
+    run.fill(B::default());
+    let mut values = values.iter();
+    visit_run(0, run.len(), positions, &mut |i| {
+        if let Some(&value) = values.next() {
+            run[i] = value;
+        }
+    })
 }
 
 /// Symbols of 16 bits.
