@@ -281,11 +281,12 @@ template <uint8_t KIND> struct JoinTernary {
     const Job &job;
     const uint16_t *minima, *maxima;
     uint8_t *out;
-    uint32_t found; // symbols that are not ternary
+    uint32_t found;        // symbols that are not ternary
+    uint32_t end, numbers; // of the group of the last granule, up to the end of its row: a lane's granules ascend
 
     DEVICE JoinTernary(const Launch &launch, const Job &job)
         : job(job), minima((const uint16_t *)address(launch, job.others[0])),
-          maxima((const uint16_t *)address(launch, job.others[1])), out(out_address(launch, job)), found(0) {}
+          maxima((const uint16_t *)address(launch, job.others[1])), out(out_address(launch, job)), found(0), end(0), numbers(0) {}
 
     // The high 16 bits of a number in the elements' type, the others being 0.
     DEVICE uint32_t number(const uint16_t *numbers, uint32_t group) const {
@@ -301,18 +302,26 @@ template <uint8_t KIND> struct JoinTernary {
     }
     DEVICE void granule(uint32_t g, uint32_t a, uint32_t b) {
         found |= ((a | b) & 0xfcfcfcfcu) | (a & a >> 1 & 0x01010101u) | (b & b >> 1 & 0x01010101u);
-        GroupWalk walk(job.ternary.groups, g * GRANULE);
-        if (!walk.granule_in_group()) {
-            // phase: parts of groups, 0, 0
+        const uint32_t first = g * GRANULE;
+        if (first + GRANULE > end) {
+            // phase: other groups, 3
+            const Groups &groups = job.ternary.groups;
+            GroupWalk walk(groups, first);
+            if (!walk.granule_in_group()) {
+                // phase: parts of groups, 0, 0
 #pragma unroll 1
-            for (uint32_t j = 0; j < GRANULE; j++) {
-                put(g * GRANULE + j, (j < 4 ? a : b) >> 8 * (j & 3) & 0xff, walk.group);
-                if (j + 1 < GRANULE) walk.next();
+                for (uint32_t j = 0; j < GRANULE; j++) {
+                    put(first + j, (j < 4 ? a : b) >> 8 * (j & 3) & 0xff, walk.group);
+                    if (j + 1 < GRANULE) walk.next();
+                }
+                return;
+                // phase: other groups, 3
             }
-            return;
+            end = first + min(groups.row - walk.column, groups.columns - walk.in_group);
+            numbers = pair(walk.group);
             // phase: end
         }
-        const uint32_t numbers = pair(walk.group), low = ternary_selectors(a), high = ternary_selectors(b);
+        const uint32_t low = ternary_selectors(a), high = ternary_selectors(b);
         const uint4 pairs = make_uint4(byte_select(numbers, 0, low), byte_select(numbers, 0, low >> 16),
                                        byte_select(numbers, 0, high), byte_select(numbers, 0, high >> 16));
         if (KIND == FLOAT_F32) {
