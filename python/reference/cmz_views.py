@@ -156,7 +156,9 @@ def bitsandbytes_4bit(view):
     n, size = view.elements, view.params.integer("block_size", *COUNT)
     blocks, nested = -(-n // size), "nested_magnitudes" in view.parts
     must(nested == ("nested_block_size" in view.given) == ("nested_offset_bits" in view.given), "magnitudes that are nested by half")
-    codes = nibbles(view.bits("codes", ("U8",), elements=-(-n // 2)), low_first=False)[:n]
+    codes = view.bits("codes", ("U8", "F16", "BF16", "F32")).reshape(-1).view("u1")
+    must(len(codes) == -(-n // 2), "codes of another length")
+    codes = nibbles(codes, low_first=False)[:n]
     table = view.numbers("table", ("F32",), elements=16).reshape(-1)
     if nested:
         size_of = view.params.integer("nested_block_size", *COUNT)

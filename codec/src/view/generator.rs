@@ -1,6 +1,8 @@
 //! Makes quantized tensors and what they stand for, from the pages of the layouts and in double precision, sharing nothing with the
 //! decoders.
 
+use cmz_format::Dtype;
+
 /// A tensor: the end of its name, element type, shape and bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
@@ -344,7 +346,7 @@ pub(crate) fn mxfp4(rng: &mut Rng, stack: Option<usize>, (n, k): (usize, usize))
 }
 
 /// bitsandbytes NF4, with magnitudes that are quantized in turn if `nested`.
-pub(crate) fn nf4(rng: &mut Rng, (n, k): (usize, usize), nested: bool) -> Made {
+pub(crate) fn nf4(rng: &mut Rng, (n, k): (usize, usize), nested: bool, storage: Dtype) -> Made {
     let elements = n * k;
     let codes = rng.many(elements.next_multiple_of(2), 16);
     let table: Vec<f64> = (0..16).map(|i| F32.round(f64::from(i - 7) / 8.3)).collect();
@@ -352,7 +354,8 @@ pub(crate) fn nf4(rng: &mut Rng, (n, k): (usize, usize), nested: bool) -> Made {
     let mut state = format!(r#"{{"quant_type":"nf4","blocksize":64,"dtype":"bfloat16","shape":[{n},{k}]"#);
     let floats = |values: &[f64]| F32.bytes(&values.iter().map(|&x| F32.bits(x)).collect::<Vec<_>>());
     let codes_bytes: Vec<u8> = codes.chunks(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect();
-    let mut parts = vec![part("weight", "U8", &[codes_bytes.len(), 1], codes_bytes)];
+    let stored = codes_bytes.len() / (storage.bits() / 8) as usize;
+    let mut parts = vec![part("weight", storage.name(), &[stored, 1], codes_bytes)];
     let magnitudes: Vec<f64> = if nested {
         let bytes = rng.many(blocks, 256);
         let map: Vec<f64> = (0..256).map(|i| F32.round(f64::from(i - 128) / 131.0)).collect();

@@ -146,6 +146,15 @@ impl<'a> Spec<'a> {
         Err(malformed(format!("part {role:?} has {found} elements, the layout needs {elements}")))
     }
 
+    /// Checks type and length of a part that holds bytes of something else.
+    pub(super) fn part_of_bytes(&self, role: &str, dtypes: &[Dtype], bytes: usize) -> Result<()> {
+        let (dtype, found) = (self.dtype(role, dtypes)?, self.count(role)?);
+        match dtype.byte_len(found as u64) {
+            Some(len) if len == bytes as u64 => Ok(()),
+            _ => Err(malformed(format!("part {role:?} has {found} elements, the layout needs {bytes} bytes of them"))),
+        }
+    }
+
     fn dtype(&self, role: &str, dtypes: &[Dtype]) -> Result<Dtype> {
         let name = self.parts.get(role).map_or("", |part| part.dtype);
         let dtype = Dtype::from_name(name).filter(|dtype| dtypes.contains(dtype));

@@ -1,6 +1,6 @@
 //! Views of generated tensors, and of wrong ones.
 
-use cmz_format::{Code, View};
+use cmz_format::{Code, Dtype, View};
 use serde_json::{Map, Value, json};
 
 use super::generator::{self, BF16, F16, F32, Made, PackQuantized, Part, Rng, SpqrGroups};
@@ -122,8 +122,8 @@ fn nested_offset(made: &Made) -> u32 {
     (state["nested_offset"].as_f64().expect("a number") as f32).to_bits()
 }
 
-fn nf4(shape: (usize, usize), nested: bool) -> Sample {
-    let made = generator::nf4(&mut Rng(4), shape, nested);
+fn nf4(shape: (usize, usize), nested: bool, storage: Dtype) -> Sample {
+    let made = generator::nf4(&mut Rng(4), shape, nested, storage);
     let params = match nested {
         true => json!({"block_size": 64, "nested_block_size": 256, "nested_offset_bits": nested_offset(&made)}),
         false => json!({"block_size": 64}),
@@ -213,9 +213,10 @@ fn samples() -> Vec<Sample> {
     let experts = generator::mxfp4(&mut Rng(7), Some(5), (6, 64));
     all.push(sample("mxfp4", params("transposed"), &roles, experts));
     for shape in [(16, 64), (1, 129), (300, 65)] {
-        all.push(nf4(shape, false));
-        all.push(nf4(shape, true));
+        all.push(nf4(shape, false, Dtype::U8));
+        all.push(nf4(shape, true, Dtype::U8));
     }
+    all.push(nf4((6, 100), true, Dtype::BF16));
     let roles = [("weight", "codes"), ("SCB", "magnitudes")];
     all.push(sample("bitsandbytes_8bit", json!({}), &roles, generator::int8(&mut Rng(9), (11, 30))));
     for shape in [(32, 48), (16, 1000)] {

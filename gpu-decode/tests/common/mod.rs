@@ -38,6 +38,7 @@ macro_rules! tests {
             compressed_products_of_long_rows,
             products_of_an_expert,
             products_report_damaged_codes,
+            products_refuse_what_the_cpu_refuses,
             experts_decode_in_one_launch,
         );
     };

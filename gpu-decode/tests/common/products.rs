@@ -390,6 +390,36 @@ pub(crate) fn products_report_damaged_codes(decoder: &GpuDecoder) {
     }
 }
 
+/// What the CPU refuses is refused when the matrix is laid out, or reported by a product that reads all of it.
+pub(crate) fn products_refuse_what_the_cpu_refuses(decoder: &GpuDecoder) {
+    let stream = decoder.new_stream().unwrap();
+    let mut rng = Rng::new(29);
+    for codec in ["tunstall", "dictionary", "trits", "bitpack", "rans"] {
+        let file = matrix(Dtype::BF16, &[60, 333], &ternary("[1,16777216]", codec), 60);
+        let mut refused = 0;
+        for number in 0..100 {
+            let mut raw = RawFile::parse(&file);
+            let symbols = &mut raw.data(0).streams[0].1;
+            let at = if number % 4 == 0 { symbols.len() - 1 - rng.below(4) } else { rng.below(symbols.len()) };
+            match number % 10 {
+                9 => symbols.truncate(at),
+                8 => symbols[at] = 0xff,
+                _ => symbols[at] ^= 1 << rng.below(8),
+            }
+            let archive = open(raw.build());
+            let compressed = decoder.quantized_matrix(&archive, &Request::whole(0), Residency::Compressed, 1);
+            let reported = compressed.and_then(|matrix| {
+                multiply(decoder, &matrix, &vectors(333), 1);
+                matrix.check(&archive, &stream)
+            });
+            let read = archive.read("w");
+            refused += u32::from(read.is_err());
+            assert_eq!(reported.is_err(), read.is_err(), "{codec}, damage {number}: {reported:?}, {:?}", read.err());
+        }
+        assert!(refused >= 5, "{codec}: {refused} of 100 refused");
+    }
+}
+
 pub(crate) fn products_that_cannot_be_are_refused(decoder: &GpuDecoder) {
     let encoding = encodings().remove(0).1;
     let archive = open(matrix(Dtype::BF16, &[8, 64], &encoding, 8));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use cmz_format::Code;
+use cmz_format::{Code, Dtype};
 use serde_json::{Map, Value, json};
 
 use crate::Archive;
@@ -418,8 +418,11 @@ fn modelopt_and_gpt_oss() {
 fn bitsandbytes_in_four_and_eight_bits() {
     let config = json!({"quant_method": "bitsandbytes", "load_in_4bit": true, "bnb_4bit_quant_type": "nf4"});
     for nested in [false, true] {
-        let made = generator::nf4(&mut Rng(51), (24, 100), nested);
-        Checkpoint::of(&made).check(config.clone(), "m.weight.dequantized", &made);
+        for storage in [Dtype::BF16, Dtype::F32, Dtype::F16, Dtype::U8] {
+            let made = generator::nf4(&mut Rng(51), (24, 100), nested, storage);
+            Checkpoint::of(&made).check(config.clone(), "m.weight.dequantized", &made);
+        }
+        let made = generator::nf4(&mut Rng(51), (24, 100), nested, Dtype::U8);
         let damaged = |part: &mut Part| part.bytes[0] = b'[';
         let state = "m.weight.quant_state.bitsandbytes__nf4";
         Checkpoint::of(&made).change(state, damaged).unclear(config.clone(), "quant_state cannot be read");

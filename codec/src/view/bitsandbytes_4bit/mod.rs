@@ -13,6 +13,9 @@ use super::{Decoder, Layout, Parts};
 #[derive(Clone, Copy, Debug)]
 pub struct BitsAndBytes4Bit;
 
+/// What codes may be stored as, two to a byte (`bnb_4bit_quant_storage`).
+const STORAGE: [Dtype; 4] = [Dtype::U8, Dtype::F16, Dtype::BF16, Dtype::F32];
+
 /// How magnitudes are told that are quantized themselves.
 #[derive(Clone, Copy, Debug)]
 struct Nested {
@@ -51,7 +54,7 @@ impl Config {
         spec.float()?;
         let (dims, block) = (spec.dims()?, params.count("block_size")?);
         let blocks = dims.elements().div_ceil(block);
-        spec.part_of("codes", &[Dtype::U8], dims.elements().div_ceil(2))?;
+        spec.part_of_bytes("codes", &STORAGE, dims.elements().div_ceil(2))?;
         spec.part_of("table", &[Dtype::F32], 16)?;
         let nested = is_nested.then(|| Nested::new(spec, params, blocks)).transpose()?;
         if nested.is_none() {
