@@ -36,7 +36,7 @@ collect() {
 }
 
 built build --package cmz-cli --package cmz-gpu-decode --package cmz-gpu-c | collect
-built build --package cmz-gpu-decode --example resident | collect
+built build --package cmz-gpu-decode --example resident --example products | collect
 built test --package cmz-gpu-decode --test gpu --no-run | collect
 
 for source in tests/data/*.safetensors; do
@@ -46,6 +46,6 @@ for source in tests/data/*.safetensors; do
     "$out/cmz" compress --force --level max "$source" -o "$out/data/$name-max.cmz" >"$out/data/log" 2>&1
 done
 rm -f "$out/data/log"
-cp gpu-decode/device/{run.sh,peers.py,dfloat11_encoder.py} gpu-decode/examples/torch_load.py "$out/"
+cp gpu-decode/device/{run.sh,peers.py,dense.py,dfloat11_encoder.py} gpu-decode/examples/torch_load.py "$out/"
 git rev-parse HEAD >"$out/commit"
 du -sh "$out"

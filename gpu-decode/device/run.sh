@@ -57,6 +57,12 @@ for file in "${files[@]}"; do
 done
 
 step "example resident" "$here/resident" && cat "$logs/example-resident.log"
+step "example products" "$here/products" && cat "$logs/example-products.log"
+if python3 -c 'import torch' 2>/dev/null; then
+    step "dense products" python3 "$here/dense.py" && cat "$logs/dense-products.log"
+else
+    row "dense products" "not here" -
+fi
 for original in "$here"/data/*.safetensors; do
     name=$(basename "$original" .safetensors)
     if python3 -c 'import torch' 2>/dev/null; then

@@ -32,6 +32,7 @@ const UNSAFE: &[&str] = &[
     "gpu-decode/emulator/tests/detections.rs",
     "gpu-decode/emulator/tests/driver.rs",
     "gpu-decode/emulator/tests/kernels.rs",
+    "gpu-decode/examples/products.rs",
     "gpu-decode/examples/resident/model.rs",
     "gpu-decode/src/batch.rs",
     "gpu-decode/src/bench.rs",
