@@ -90,7 +90,7 @@ fn ternary_weights(shape: &[u64; 3]) -> Vec<u8> {
             let one = rng.below(1000);
             let weight = if one < ZEROS {
                 0
-            } else if one % 2 == 0 {
+            } else if one.is_multiple_of(2) {
                 least
             } else {
                 greatest
