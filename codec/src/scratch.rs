@@ -33,7 +33,14 @@ impl Scratch {
     /// A buffer of `len` bytes with unspecified contents. Hand it back with [`Self::recycle`].
     #[must_use]
     pub fn buffer(&mut self, len: usize) -> Vec<u8> {
-        let mut buffer = self.buffers.pop().unwrap_or_default();
+        // What is to grow takes the one with the most room. Else, of those with room, the one that is nearest in length: what it is shorter has
+        // to be cleared, and what it is longer for the next.
+        let rank = |buffer: &Vec<u8>| match len {
+            0 => (false, usize::MAX - buffer.capacity()),
+            _ => (buffer.capacity() < len, buffer.len().abs_diff(len)),
+        };
+        let nearest = (0..self.buffers.len()).min_by_key(|&i| rank(&self.buffers[i]));
+        let mut buffer = nearest.map(|i| self.buffers.swap_remove(i)).unwrap_or_default();
         buffer.resize(len, 0);
         buffer
     }

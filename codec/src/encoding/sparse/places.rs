@@ -82,7 +82,10 @@ impl Places {
                 if spare > 0 && index[index.len() - 1].leading_zeros() < spare as u32 {
                     return Err(StreamError::Invalid("a bit is set behind the last element"));
                 }
-                Ok(index.iter().map(|byte| byte.count_ones() as usize).sum())
+                // By words, since many machines count by a sequence of instructions, whatever the width.
+                let (words, rest) = index.as_chunks();
+                let words = words.iter().map(|&word| u64::from_le_bytes(word).count_ones());
+                Ok(words.chain(rest.iter().map(|byte| byte.count_ones())).map(|count| count as usize).sum())
             }
             Index::Rows => self.runs_of(PIECE).zip(counts(index)).try_fold(0, |sum, (piece, count)| {
                 if count > piece.len() {
