@@ -60,7 +60,7 @@ fn group_size(size: Option<i64>, columns: u64) -> u64 {
 }
 
 pub(super) fn gptq(config: &Quantization, file: &mut File<'_>) {
-    // GPTQModel has it under both names, and prefers the second.
+    // GPTQModel writes it under either name, or both.
     let format = ["checkpoint_format", "format"].iter().find_map(|key| config.text(key));
     let format = format.unwrap_or_else(|| "gptq".to_owned());
     let zero_points = match format.as_str() {
