@@ -10,6 +10,7 @@ use cmz_codec::registry::{ENCODINGS, LAYOUTS, REFERENCES, STREAMS};
 const UNSAFE: &[&str] = &[
     "codec/src/encoding/versions.rs",
     "codec/src/io/mmap.rs",
+    "codec/src/stream/bitpack/avx512.rs",
     "codec/src/stream/bitpack/bmi2.rs",
     "codec/src/stream/huffman/bmi2.rs",
     "codec/src/stream/rans/avx2.rs",

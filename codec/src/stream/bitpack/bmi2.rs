@@ -6,7 +6,7 @@ use super::groups::{Fields, pack_with, places, unpack_with};
 use crate::stream::Width;
 
 /// Proof that the machine has the instructions.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Bmi2(());
 
 impl Bmi2 {

@@ -6,7 +6,7 @@
 
 use super::GROUP;
 #[cfg(target_arch = "x86_64")]
-use super::bmi2::Bmi2;
+use super::{avx512::Avx512, bmi2::Bmi2};
 use crate::stream::Width;
 
 /// A way to move the fields of a word.
@@ -19,7 +19,7 @@ pub(super) trait Fields: Copy {
 }
 
 /// The way for every machine.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Portable;
 
 /// Calls `$f::<W>` with the width as a constant.
@@ -48,6 +48,11 @@ macro_rules! with_width {
 
 /// Unpacks as many symbols as there are from the start of `stream`, which is long enough.
 pub(super) fn unpack(stream: &[u8], width: Width, symbols: &mut [u8]) {
+    #[cfg(target_arch = "x86_64")]
+    let (stream, symbols) = match Avx512::new() {
+        Some(avx512) if width.bytes() == 1 => avx512.unpack(stream, width, symbols),
+        _ => (stream, symbols),
+    };
     #[cfg(target_arch = "x86_64")]
     if let Some(bmi2) = Bmi2::new() {
         bmi2.unpack(stream, width, symbols);

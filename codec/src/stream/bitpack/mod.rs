@@ -5,6 +5,8 @@ use crate::Scratch;
 use crate::device::DeviceForm;
 
 #[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
 mod bmi2;
 mod groups;
 mod naive;
@@ -106,6 +108,8 @@ fn check(stream: &[u8], width: Width, byte_len: usize) -> Result<(), StreamError
 
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+
     use super::*;
     use crate::stream::laws;
 
@@ -114,17 +118,17 @@ mod tests {
         laws::check(&Bitpack);
     }
 
-    /// The codec without special instructions.
+    /// The codec by a stated way to move fields.
     #[derive(Debug)]
-    struct Portable;
+    struct By<F>(F);
 
-    impl StreamCodec for Portable {
+    impl<F: groups::Fields + fmt::Debug + Send + Sync> StreamCodec for By<F> {
         fn id(&self) -> u16 {
             Bitpack.id()
         }
 
         fn name(&self) -> &'static str {
-            "bitpack, portable"
+            "bitpack by a stated way"
         }
 
         fn supports(&self, width: Width) -> bool {
@@ -134,7 +138,7 @@ mod tests {
         fn encode(&self, symbols: &[u8], width: Width, level: Level, scratch: &mut Scratch, out: &mut Vec<u8>) {
             let start = out.len();
             out.resize(start + stream_len(symbols.len() / width.bytes(), width), 0);
-            groups::pack_with(groups::Portable, symbols, width, &mut out[start..]);
+            groups::pack_with(self.0, symbols, width, &mut out[start..]);
             let mut other = Vec::new();
             Bitpack.encode(symbols, width, level, scratch, &mut other);
             assert!(out[start..] == other, "the bytes depend on the machine");
@@ -142,7 +146,7 @@ mod tests {
 
         fn decode(&self, stream: &[u8], width: Width, _: &mut Scratch, symbols: &mut [u8]) -> Result<(), StreamError> {
             check(stream, width, symbols.len())?;
-            groups::unpack_with(groups::Portable, stream, width, symbols);
+            groups::unpack_with(self.0, stream, width, symbols);
             Ok(())
         }
 
@@ -152,8 +156,12 @@ mod tests {
     }
 
     #[test]
-    fn the_portable_path_keeps_the_laws() {
-        laws::check(&Portable);
+    fn every_way_keeps_the_laws() {
+        laws::check(&By(groups::Portable));
+        #[cfg(target_arch = "x86_64")]
+        if let Some(bmi2) = bmi2::Bmi2::new() {
+            laws::check(&By(bmi2));
+        }
     }
 
     #[test]
