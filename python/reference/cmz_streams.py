@@ -206,8 +206,17 @@ def lane_bounds(payload, ends):
 
 
 def rans(stream, n, width):
-    must(len(stream) >= 4 and 12 <= stream[0] <= 20 and stream[1] == 0, "no header")
+    must(len(stream) >= 4 and 12 <= stream[0] <= 20 and stream[1] <= 1, "no header")
+    if stream[1] == 0:
+        return rans_letters(stream, n, width)
+    must(width in (1, 2, 4), "packed symbols of another width")
+    letters = rans_letters(stream, -(-n * width // 8), 8, least=2)
+    return bitpack(letters.astype("u1").tobytes(), n, width)
+
+
+def rans_letters(stream, n, width, least=0):
     symbols, frequencies, at = table_of(stream, 4, int.from_bytes(stream[2:4], "little"), width, rans_frequencies)
+    must(len(symbols) >= least, "packed symbols that are all alike")
     must((n == 0) == (not symbols), "symbols of nothing, or none")
     tile_len = 1 << stream[0]
     tiles = -(-n // tile_len) if len(symbols) != 1 else 0

@@ -6,7 +6,7 @@ use super::Width;
 use super::counter::Counter;
 
 /// Fractional bits of the logarithms here.
-const FRACTION: u32 = 16;
+pub(super) const FRACTION: u32 = 16;
 
 /// Counts of the symbols of an array. Everything computed from them is in integers, so
 /// that choices based on it are the same on every machine.
@@ -116,7 +116,7 @@ const fn logarithms() -> [u32; (1 << INDEX_BITS) + 1] {
 
 /// Logarithm to base 2 of a positive number below 2^48, with [`FRACTION`] fractional bits, by
 /// interpolation; 0 for 0.
-fn log2(n: u64) -> u64 {
+pub(super) fn log2(n: u64) -> u64 {
     if n == 0 {
         return 0;
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use cmz_codec::choose::EncodeOptions;
 use cmz_codec::convert::CompressOptions;
+use cmz_codec::encoding::float_planes::FloatPlanes;
 use cmz_codec::encoding::ternary::{BY_ROW, GROUPED};
 use cmz_codec::registry::{ENCODINGS, STREAMS};
 use cmz_codec::stream::Level;
@@ -30,6 +31,51 @@ const DTYPES: [Dtype; 9] = [
     Dtype::F8_E8M0,
     Dtype::I32,
 ];
+
+/// Whether a stream of `rans` is of letters of several symbols each.
+fn is_packed((codec, stream): &(u16, Vec<u8>)) -> bool {
+    *codec == 5 && stream[1] == 1
+}
+
+/// Matrices of symbols of one, two and four bits that `rans` packs: blocks that end in a letter.
+pub(crate) fn packed() -> Vec<File> {
+    let of_bits = |bits: u8| {
+        let params = format!(r#"{{"bits":{bits},"form":"symmetric","group":[1,64],"scale":"F16","arithmetic":"F32"}}"#);
+        affine(&params, "rans", &[("scales", plain("raw"))])
+    };
+    let of_ternary = Storage::of(&BY_ROW, "BF16", &["rans"], 1).encoding;
+    let of_bytes = Storage::of(&FloatPlanes, "F8_E4M3", &["rans"], 1).encoding;
+    let mut files = Vec::new();
+    for (what, encoding, dtype) in [
+        ("codes of one bit", of_bits(1), Dtype::BF16),
+        ("codes of two bits", of_bits(2), Dtype::F16),
+        ("codes of four bits", of_bits(4), Dtype::F32),
+        ("ternary", of_ternary.clone(), Dtype::BF16),
+        ("ternary", of_ternary.clone(), Dtype::F16),
+        ("ternary", of_ternary, Dtype::F32),
+        ("exponents", of_bytes, Dtype::F8_E4M3),
+    ] {
+        for level in [Level::Fast, Level::Max] {
+            // One bit needs more symbols for the table to be worth its length.
+            let (columns, rows, block_rows) =
+                if what == "codes of one bit" { (1201, 301, 261) } else { (667, 150, 121) };
+            let elements = rows * columns;
+            let bytes =
+                if what == "ternary" { ternary_weights(dtype, 5, elements, 30) } else { weights(dtype, 5, elements) };
+            let source = Source::new().tensor("w", dtype.name(), &[rows as u64, columns as u64], bytes).build();
+            let storage = |_: &cmz_codec::safetensors::Entry| Storage {
+                encoding: encoding.clone(),
+                block_elements: (block_rows * columns) as u64,
+            };
+            let file = write_at(level, &source, storage).expect("a sound file");
+            let raw = RawFile::parse(&file);
+            let block = raw.blocks.iter().find(|block| block.header[4] == 4).expect("a data block");
+            assert!(block.streams.iter().any(is_packed), "{what} of {dtype} at {level:?} are not packed");
+            files.push((format!("{what} of {dtype}, packed, {level:?}"), file));
+        }
+    }
+    files
+}
 
 /// Elements that look like weights: of the exponents, few are common; all else is noise.
 pub(crate) fn weights(dtype: Dtype, seed: u64, elements: usize) -> Vec<u8> {
@@ -318,8 +364,9 @@ pub(crate) fn damaged() -> Vec<File> {
         (Dtype::F32, "ternary", "dictionary"),
         (Dtype::F16, "ternary", "trits"),
         (Dtype::BF16, "ternary", "bitpack"),
+        (Dtype::F16, "ternary", "rans"),
     ] {
-        let elements = 17_000;
+        let elements = if (encoding, codec) == ("ternary", "rans") { 90_001 } else { 17_000 };
         let bytes =
             if encoding == "ternary" { ternary_weights(dtype, 3, elements, 30) } else { weights(dtype, 3, elements) };
         let source = Source::new().tensor("w", dtype.name(), &[elements as u64], bytes).build();
@@ -338,7 +385,25 @@ pub(crate) fn damaged() -> Vec<File> {
             files.push((format!("{dtype} by {encoding} over {codec}, damage {number}"), raw.build()));
         }
     }
+    files.push(("a packed letter with symbols behind the end".to_owned(), letter_behind_the_end()));
     files
+}
+
+/// A block of symbols with the stream of one more symbol, which is not 0.
+fn letter_behind_the_end() -> Vec<u8> {
+    let [wanted, other] = [90_001, 90_002].map(|elements: usize| {
+        let mut bytes = ternary_weights(Dtype::BF16, 3, elements, 30);
+        bytes.splice(2 * elements - 2.., 1.5f32.to_bits().to_le_bytes()[2..].iter().copied());
+        let source = Source::new().tensor("w", "BF16", &[elements as u64], bytes).build();
+        let storage = |entry: &cmz_codec::safetensors::Entry| Storage::of(&BY_ROW, &entry.dtype, &["rans"], 1 << 17);
+        RawFile::parse(&write_at(Level::Fast, &source, storage).expect("a sound file"))
+    });
+    let mut file = wanted;
+    let of = |file: &RawFile| file.blocks.iter().position(|block| block.header[4] == 4).expect("a data block");
+    let (to, from) = (of(&file), of(&other));
+    assert!(is_packed(&other.blocks[from].streams[0]));
+    file.blocks[to].streams[0] = other.blocks[from].streams[0].clone();
+    file.build()
 }
 
 /// A file whose block decodes to bytes with another checksum than its header says.

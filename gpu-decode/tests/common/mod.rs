@@ -21,6 +21,7 @@ macro_rules! tests {
             plans_decode_like_the_cpu,
             loads_decode_like_the_cpu,
             real_weights_decode_like_on_the_cpu,
+            packed_symbols_decode_like_on_the_cpu,
             nested_arrays_decode_like_on_the_cpu,
             quantized_arrays_decode_like_on_the_cpu,
             special_numbers_decode_like_on_the_cpu,
@@ -153,6 +154,15 @@ pub(crate) fn nested_arrays_decode_like_on_the_cpu(decoder: &GpuDecoder) {
 }
 
 /// The files' checksums of decoded bytes are of other numbers.
+pub(crate) fn packed_symbols_decode_like_on_the_cpu(decoder: &GpuDecoder) {
+    for (what, file) in bank::packed() {
+        let archive = open(file);
+        assert!(archive.device_shapes(0).unwrap().is_some(), "{what}: decoded by the CPU");
+        check_plan(decoder, &what, &archive);
+        check_load(decoder, &what, &archive, &LoadOptions { slot_len: 30_000, ..LoadOptions::default() });
+    }
+}
+
 pub(crate) fn quantized_arrays_decode_like_on_the_cpu(decoder: &GpuDecoder) {
     let stream = decoder.new_stream().unwrap();
     for (what, file) in quantized::files() {
@@ -193,7 +203,8 @@ pub(crate) fn special_numbers_decode_like_on_the_cpu(decoder: &GpuDecoder) {
 pub(crate) fn row_ranges_write_their_bytes_only(decoder: &GpuDecoder) {
     let stream = decoder.new_stream().unwrap();
     let quantized = quantized::files().into_iter().step_by(5);
-    for (what, file) in bank::matrices().into_iter().chain(bank::nested()).chain(quantized) {
+    let packed = bank::packed().into_iter().step_by(3);
+    for (what, file) in bank::matrices().into_iter().chain(bank::nested()).chain(quantized).chain(packed) {
         let archive = open(file);
         for tensor in 0..archive.tensors().len() {
             let rows = archive.tensors()[tensor].shape[0];

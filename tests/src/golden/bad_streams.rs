@@ -44,6 +44,7 @@ pub(super) fn cases() -> Vec<Refused> {
     let mut cases = every_codec();
     cases.extend(tiered());
     cases.extend(zstd());
+    cases.push(case("rans-letters-width", "Letters of several symbols, of symbols of 8 bits.", "rans", |s| s[1] = 1));
     cases
 }
 

@@ -42,7 +42,7 @@ pub(super) fn good() -> Vec<Good> {
         .tensor("one row", "BF16", &[ROW as u64], weights(63, 1, 0))
         .build();
     let codecs = STREAMS.iter().map(|entry| entry.codec).filter(|&codec| is_ternary(codec));
-    codecs
+    let mut cases: Vec<Good> = codecs
         .map(|codec| {
             let storage = |e: &Entry| {
                 let encoding: &dyn Encoding = if e.name == "grouped" { &GROUPED } else { &BY_ROW };
@@ -53,7 +53,27 @@ pub(super) fn good() -> Vec<Good> {
             let source = decoded(&source, &storage).expect("a sound file");
             Good::new(&format!("stream-{}", codec.name()), &about, bytes, source)
         })
-        .collect()
+        .collect();
+    let source = packed();
+    let source = decoded(&source, &of_rans).expect("a sound file");
+    let about = "Stream codec `rans` of letters that are four symbols each.";
+    cases.push(Good::new("stream-rans-packed", about, packed_file().build(), source));
+    cases
+}
+
+fn of_rans(entry: &Entry) -> Storage {
+    Storage::of(&BY_ROW, &entry.dtype, &["rans"], 1 << 16)
+}
+
+/// A tensor of so many symbols that packing them pays; the last letter has two of them.
+fn packed() -> Vec<u8> {
+    Source::new().tensor("t", "BF16", &[345, ROW as u64], weights(65, 345, 400)).build()
+}
+
+fn packed_file() -> RawFile {
+    let mut file = RawFile::parse(&write(&packed(), of_rans).expect("a sound file"));
+    assert_eq!(file.data(0).streams[0].1[1], 1, "the symbols are packed");
+    file
 }
 
 /// A file of a `ternary` tensor and of another one.
@@ -93,12 +113,21 @@ pub(super) fn bad() -> Vec<Refused> {
             stream(name, "reserved", "A reserved byte that is not zero.", |s| s[3] = 1),
         ]);
     }
+    let packed = |name: &str, about, change: fn(&mut Vec<u8>)| {
+        let mut file = packed_file();
+        change(&mut file.data(0).streams[0].1);
+        Refused::new(&format!("bad-stream-rans-{name}"), about, Read(Code::BadStream), file.build())
+    };
     let symbols = |s: &mut Vec<u8>| *s = [&[1, 0, 0, 0][..], &[0xff; 1300]].concat();
     cases.extend([
         stream("tunstall", "frequencies", "Frequencies that leave none for the symbol 0.", |s| s[1..3].fill(128)),
         stream("tunstall", "codeword", "A codeword that stands for nothing.", |s| s[40..43].fill(0xff)),
         stream("trits", "byte", "A byte above those of five ternary symbols.", |s| s[20] = 243),
         stream("trits", "symbol", "Symbols 3 in an encoding of ternary ones.", symbols),
+        packed("letters", "Letters that are neither symbols nor bytes of them.", |s| s[1] = 2),
+        packed("letters-alike", "Letters of several symbols that are all alike.", |s| {
+            *s = vec![17, 1, 3, 0, 1, 1, 0, 0, 0, 0, 0, 0]
+        }),
         params("group", "A group that is one number.", |params| params["group"] = json!(128)),
         params("group-zero", "Groups of no rows.", |params| params["group"] = json!([0, 128])),
         params("group-three", "Groups of three dimensions.", |params| params["group"] = json!([1, 1, 1])),

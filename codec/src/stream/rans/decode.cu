@@ -1,5 +1,5 @@
-// rANS with 32 states: one lane each. See SPEC.md; the table that the host makes of the stream's has one word for each used
-// symbol, ascending: the symbol in the low half, where its interval starts in the high half.
+// rANS with 32 states: one lane each. See SPEC.md; the table that the host makes of the stream's has the symbols of a letter, as a power
+// of two, and then one word for each used letter, ascending: the letter in the low half, where its interval starts in the high half.
 #include "join.cuh"
 
 constexpr uint32_t SCALE_LOG = 12;
@@ -10,14 +10,16 @@ constexpr uint32_t STATE_WORDS = 32;
 constexpr uint32_t CHUNK = GROUP;
 constexpr uint32_t RING = 2 * CHUNK;
 
-// A slot: symbol or rank in 8 bits, frequency and place in the interval in 12 each.
+// A slot: letter or rank in 8 bits, frequency and place in the interval in 12 each.
 DEVICE uint32_t make_slot(uint32_t name, uint32_t frequency, uint32_t place) { return name | frequency << 8 | place << 20; }
 
-// Fills the slots from the table: 16 consecutive ones a thread. WIDE symbols are named by their rank.
+DEVICE const uint32_t *table_of(const Launch &launch, const Job &job) { return (const uint32_t *)(launch.image + job.table); }
+
+// Fills the slots from the table: 16 consecutive ones a thread. WIDE letters are named by their rank.
 DEVICE void build_slots(const Launch &launch, const Job &job, bool wide, uint32_t *slots, uint16_t *symbols) {
     // phase: table, 16
-    const uint32_t *table = (const uint32_t *)(launch.image + job.table);
-    const uint32_t count = min(job.table_len, 256u);
+    const uint32_t *table = table_of(launch, job) + 1;
+    const uint32_t count = min(job.table_len - 1, 256u);
     if (wide && threadIdx.x < count) symbols[threadIdx.x] = (uint16_t)__ldg(table + threadIdx.x);
     constexpr uint32_t SHARE = SCALE / THREADS;
     const uint32_t first = threadIdx.x * SHARE;
@@ -72,6 +74,23 @@ struct Words {
     }
 };
 
+// What the letters are.
+enum Letters : uint32_t { SYMBOLS, PACKED };
+// The joins whose symbols have 4 bits or less, so that letters may be packed.
+template <class Join> constexpr bool MAY_BE_PACKED = false;
+template <> constexpr bool MAY_BE_PACKED<JoinBytes> = true;
+template <> constexpr bool MAY_BE_PACKED<JoinF8<3>> = true;
+template <uint8_t KIND> constexpr bool MAY_BE_PACKED<JoinTernary<KIND>> = true;
+
+// Eight symbols of a granule of packed letters, as bytes: those from number 8 `part` on, of 1, 2 or 4 bits.
+DEVICE uint2 unpack_letters(uint4 letters, uint32_t part, uint32_t width) {
+    const uint32_t at = 8 * part * width, bits = (at < 32 ? letters.x : letters.y) >> (at & 31);
+    if (width == 2) return spread_pairs(bits & 0xffff);
+    if (width == 1) return make_uint2((bits & 0xf) * 0x00204081u & 0x01010101u, (bits >> 4 & 0xf) * 0x00204081u & 0x01010101u);
+    const uint32_t low = byte_select(bits, 0, 0x4140), high = byte_select(bits, 0, 0x4342);
+    return make_uint2((low | low << 4) & 0x0f0f0f0fu, (high | high << 4) & 0x0f0f0f0fu);
+}
+
 struct RansTile {
     const Launch &launch;
     const Job &job;
@@ -81,7 +100,7 @@ struct RansTile {
     const uint16_t *symbols;
     uint32_t *ring;
 
-    // Decodes a granule of every lane; of the tile's last one, the elements that are there.
+    // Decodes a granule of every lane; of the tile's last one, the letters that are there.
     template <bool WIDE, bool FULL> DEVICE uint4 decode_group(uint32_t &state, uint32_t &at, uint32_t count) const {
         const uint16_t *words = (const uint16_t *)ring;
         const uint32_t below = (1u << lane) - 1;
@@ -111,6 +130,20 @@ struct RansTile {
         words.store();
         Join join(launch, job);
         const bool vector = whole(launch, job, tile);
+        const uint32_t log = MAY_BE_PACKED<Join> ? __ldg(table_of(launch, job)) : 0;
+        uint32_t status = OK;
+        switch (log == 0 ? SYMBOLS : PACKED) {
+        case SYMBOLS: decode_symbols(join, words, state, at, vector); break;
+        case PACKED: status = decode_packed(join, words, state, at, vector, log & 3); break;
+        }
+        // phase: checks
+        if (status != OK) return status;
+        return __any_sync(FULL_WARP, join.found != 0) ? BAD_SYMBOL : end_status(words, state, at);
+        // phase: end
+    }
+
+    template <class Join>
+    DEVICE void decode_symbols(Join &join, Words &words, uint32_t &state, uint32_t &at, bool vector) const {
         uint32_t i = 0;
         // phase: main, 64
 #pragma unroll 1
@@ -129,8 +162,49 @@ struct RansTile {
             const uint4 granule = decode_group<Join::WIDE, false>(state, at, count);
             put_elements(join, job, (tile.first + i) / GRANULE + lane, granule, count);
         }
-        // phase: checks
-        return __any_sync(FULL_WARP, join.found != 0) ? BAD_SYMBOL : end_status(words, state, at);
+        // phase: end
+    }
+
+    // Letters of 2^log symbols.
+    template <class Join>
+    DEVICE uint32_t decode_packed(Join &join, Words &words, uint32_t &state, uint32_t &at, bool vector, uint32_t log) const {
+        const uint32_t letters = (tile.elements + (1u << log) - 1) >> log;
+        uint32_t i = 0;
+        // phase: packed, 16
+#pragma unroll 1
+        for (; i + GROUP <= tile.elements >> log; i += GROUP) {
+            words.reach(at);
+            const uint4 granule = decode_group<false, true>(state, at, GRANULE);
+            put_packed(join, i / GRANULE + lane, granule, log, vector, GRANULE << log);
+        }
+        // phase: part of a granule, 0, 0
+        if (i >= letters) return OK;
+        words.reach(at);
+        const uint32_t before = i + lane * GRANULE;
+        const uint32_t count = before < letters ? min(letters - before, GRANULE) : 0;
+        const uint4 granule = decode_group<false, false>(state, at, count);
+        const uint32_t elements = min(tile.elements - min(before << log, tile.elements), GRANULE << log);
+        put_packed(join, before / GRANULE, granule, log, false, elements);
+        // Behind its symbols the last letter has zeros.
+        const uint32_t spare = (count << log) - elements;
+        const uint32_t last = spare == 0 ? 0 : (count <= 4 ? granule.x : granule.y) >> (8 * (count - 1) & 31) & 0xff;
+        return __any_sync(FULL_WARP, last >> (8 - spare * job.width) != 0) ? BAD_PADDING : OK;
+        // phase: end
+    }
+
+    // Writes the first `count` symbols of granule g of the tile's letters.
+    template <class Join>
+    DEVICE void put_packed(Join &join, uint32_t g, uint4 granule, uint32_t log, bool vector, uint32_t count) const {
+        const uint32_t first = tile.first / GRANULE + (g << log);
+        // phase: packed, 64
+#pragma unroll 1
+        for (uint32_t part = 0; part * GRANULE < count; part++) {
+            const uint2 bytes = unpack_letters(granule, part, job.width);
+            const uint4 symbols = make_uint4(bytes.x, bytes.y, 0, 0);
+            if (vector) put_granule(join, first + part, symbols);
+            // phase: part of a granule, 0, 0
+            else put_elements(join, job, first + part, symbols, min(count - part * GRANULE, GRANULE));
+        }
         // phase: end
     }
 
@@ -149,7 +223,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3) cmz_rans(const Launch l
     CMZ_SHARED_ARRAY(uint32_t, rings, WARPS * RING / 2);
     CMZ_SHARED_ARRAY(Job, jobs, 1);
     // elements: 16384
-    // cases: JOIN_BF16
+    // cases: JOIN_BF16, SYMBOLS
     // phase: setup
     const Span span = load_job(launch, jobs);
     const Job &job = *jobs;

@@ -1,11 +1,11 @@
 //! Decoder of the `rans` codec: the tables, the choice of a path, and the path for
 //! every machine.
 
-use super::header::{Parts, Tiles, symbol_count, tile_count};
+use super::header::{Letters, Parts, Tiles, symbol_count};
 use super::model::Model;
 use super::{GRANULE, GROUP, LANES, LOWER, SCALE, SCALE_BITS, STATES_LEN};
 use crate::Scratch;
-use crate::stream::{StreamError, Width};
+use crate::stream::{StreamError, Width, bitpack};
 
 #[cfg(target_arch = "x86_64")]
 use super::simd::{self, Packed};
@@ -106,21 +106,42 @@ pub(super) fn decode(
     symbols: &mut [u8],
 ) -> Result<(), StreamError> {
     let path = paths().next().unwrap_or(Path::Portable);
-    scratch.with(|tables, _| decode_with(tables, stream, width, symbols, path))
+    decode_with(scratch, stream, width, symbols, path)
 }
 
 /// Decodes on a stated path.
 pub(super) fn decode_with(
-    tables: &mut Tables,
+    scratch: &mut Scratch,
     stream: &[u8],
     width: Width,
     symbols: &mut [u8],
     path: Path,
 ) -> Result<(), StreamError> {
+    let parts = Parts::of(stream, width)?;
+    scratch.with(|tables, scratch| match parts.letters {
+        Letters::Symbols => decode_letters(tables, parts, width, symbols, path),
+        Letters::Packed => {
+            let mut letters = scratch.buffer((symbols.len() * usize::from(width.bits())).div_ceil(8));
+            let result = decode_letters(tables, parts, Width::BYTE, &mut letters, path)
+                .and_then(|()| bitpack::Decoder::new(&letters, width, symbols.len()))
+                .map(|packed| packed.unpack(0, symbols));
+            scratch.recycle(letters);
+            result
+        }
+    })
+}
+
+/// Decodes letters of a width.
+fn decode_letters(
+    tables: &mut Tables,
+    parts: Parts<'_>,
+    width: Width,
+    symbols: &mut [u8],
+    path: Path,
+) -> Result<(), StreamError> {
     let n = symbol_count(symbols.len(), width)?;
-    let parts = Parts::of(stream)?;
     tables.model.read(parts.table, width)?;
-    let tiles = parts.tiles(tile_count(n, parts.tile, tables.model.symbols.len())?)?;
+    let tiles = parts.tiles(n, tables.model.symbols.len())?;
     if let [only] = tables.model.symbols[..] {
         fill(only, width, symbols);
         return Ok(());

@@ -1,16 +1,19 @@
 //! Encoder of the `rans` codec.
 
+use super::header::Letters;
 use super::model::Model;
 use super::{GRANULE, GROUP, LANES, LOWER, SCALE, SCALE_BITS, STATES_LEN};
 use crate::Scratch;
 use crate::stream::counter::{Counter, value};
-use crate::stream::{Level, Width};
+use crate::stream::{Level, Width, bitpack};
 
 #[cfg(target_arch = "x86_64")]
 use super::avx512_encode::Avx512;
 
 /// Tiles that are encoded side by side.
 pub(super) const SIDE_BY_SIDE: usize = 4;
+/// Letters of packed symbols may cost one part in so many more than the symbols.
+const PACKING_COST: u64 = 64;
 /// Fixed point of the reciprocals. States are below `frequency << 20` where they are
 /// divided, which makes the quotients exact and the products fit 64 bits.
 const RECIPROCAL_BITS: u32 = 44;
@@ -44,23 +47,68 @@ pub(super) struct Cursor {
     pub(super) at: usize,
 }
 
-/// Appends the stream for `symbols` to `out`.
-pub(super) fn encode(symbols: &[u8], width: Width, level: Level, scratch: &mut Scratch, out: &mut Vec<u8>) {
-    scratch.with::<Encoder, _>(|encoder, _| encoder.encode(symbols, width, level, true, out));
+/// Appends the stream for `symbols` to `out`, with the widest instructions there are or without any.
+pub(super) fn encode_with(
+    symbols: &[u8],
+    width: Width,
+    level: Level,
+    scratch: &mut Scratch,
+    simd: bool,
+    out: &mut Vec<u8>,
+) {
+    scratch.with::<Encoder, _>(|encoder, scratch| {
+        if Letters::Packed.symbols_log(width).is_some() {
+            let mut letters = scratch.buffer(0);
+            bitpack::append(symbols, width, &mut letters);
+            let pays = encoder.packing_pays(&letters, width, symbols.len());
+            if pays {
+                encoder.encode(&letters, Letters::Packed, width, level, simd, out);
+            }
+            scratch.recycle(letters);
+            if pays {
+                return;
+            }
+        }
+        encoder.encode(symbols, Letters::Symbols, width, level, simd, out);
+    });
 }
 
 impl Encoder {
-    /// Encodes with the widest instructions there are, or without any.
-    pub(super) fn encode(&mut self, symbols: &[u8], width: Width, level: Level, simd: bool, out: &mut Vec<u8>) {
-        let tile_log = match level {
-            Level::Fast => 14,
-            Level::Max if width.bytes() == 1 => 17,
-            Level::Max => 16,
+    /// Whether packed letters are decoded so much faster than `n` symbols of a width that they are worth what they cost.
+    fn packing_pays(&mut self, letters: &[u8], width: Width, n: usize) -> bool {
+        let counts = self.counter.count(letters, Width::BYTE);
+        let of_letter = 8 / width.bits();
+        let mut of_symbols = [0; 16];
+        let of_symbols = &mut of_symbols[..1 << width.bits()];
+        for (letter, &count) in counts.iter().enumerate() {
+            for i in 0..of_letter {
+                of_symbols[letter >> (i * width.bits()) & ((1 << width.bits()) - 1)] += count;
+            }
+        }
+        // The last letter is filled up with zeros.
+        of_symbols[0] -= (letters.len() * usize::from(of_letter) - n) as u32;
+        self.model.fit(counts);
+        let distinct = self.model.symbols.len();
+        let packed = self.model.cost(counts);
+        self.model.fit(of_symbols);
+        let plain = self.model.cost(of_symbols);
+        distinct >= 2 && packed <= plain + plain / PACKING_COST
+    }
+
+    /// Appends the stream of letters of symbols of a width.
+    fn encode(&mut self, symbols: &[u8], letters: Letters, width: Width, level: Level, simd: bool, out: &mut Vec<u8>) {
+        let log = letters.symbols_log(width).unwrap_or_default() as u8;
+        let width = letters.width(width);
+        let tile_log = match (level, letters) {
+            (Level::Fast, Letters::Symbols) => 14,
+            (Level::Fast, Letters::Packed) => 13,
+            (Level::Max, _) if width.bytes() == 1 => 17 - log,
+            (Level::Max, _) => 16,
         };
         let counts = self.counter.count(symbols, width);
         self.model.fit(counts);
         let start = out.len();
-        out.extend_from_slice(&[tile_log, 0, 0, 0]);
+        out.extend_from_slice(&[tile_log, letters as u8, 0, 0]);
         self.model.put(counts, out);
         let table_len = (out.len() - start - 4) as u16;
         out[start + 2..start + 4].copy_from_slice(&table_len.to_le_bytes());

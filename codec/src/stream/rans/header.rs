@@ -1,4 +1,4 @@
-//! What a stream has in front of its tiles.
+//! What a stream has in front of its tiles, and what its letters are.
 
 use std::ops::Range;
 
@@ -8,10 +8,42 @@ use crate::stream::{StreamError, Width};
 /// Bytes before the table.
 pub(super) const PREFIX: usize = 4;
 
+/// What the states code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Letters {
+    /// The symbols themselves.
+    Symbols = 0,
+    /// Bytes of packed symbols: as `bitpack` has them.
+    Packed = 1,
+}
+
+impl Letters {
+    /// How many symbols a letter has, as a power of two; `None` if symbols of this width are not packed.
+    pub(super) fn symbols_log(self, width: Width) -> Option<u32> {
+        match (self, width.bits()) {
+            (Self::Symbols, _) => Some(0),
+            (Self::Packed, 1) => Some(3),
+            (Self::Packed, 2) => Some(2),
+            (Self::Packed, 4) => Some(1),
+            (Self::Packed, _) => None,
+        }
+    }
+
+    /// The width of letters of symbols of a width.
+    pub(super) fn width(self, symbols: Width) -> Width {
+        match self {
+            Self::Symbols => symbols,
+            Self::Packed => Width::BYTE,
+        }
+    }
+}
+
 /// The parts of a stream.
 #[derive(Clone, Copy)]
 pub(super) struct Parts<'a> {
-    /// Symbols in a tile.
+    pub(super) letters: Letters,
+    /// Letters in a tile.
     pub(super) tile: usize,
     pub(super) table: &'a [u8],
     /// Zeros between table and ends, the ends, the payload.
@@ -26,20 +58,35 @@ pub(super) struct Tiles<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// Takes the front of `stream` apart.
-    pub(super) fn of(stream: &'a [u8]) -> Result<Self, StreamError> {
-        let (&[tile_log, reserved, low, high], rest) =
+    /// Takes the front of the `stream` of symbols of a width apart.
+    pub(super) fn of(stream: &'a [u8], width: Width) -> Result<Self, StreamError> {
+        let (&[tile_log, letters, low, high], rest) =
             stream.split_first_chunk::<PREFIX>().ok_or(StreamError::Length)?;
-        if !TILE_LOG.contains(&tile_log) || reserved != 0 {
+        if !TILE_LOG.contains(&tile_log) {
             return Err(StreamError::Invalid("not a size of tiles"));
         }
+        let letters = match letters {
+            0 => Letters::Symbols,
+            1 if Letters::Packed.symbols_log(width).is_some() => Letters::Packed,
+            _ => return Err(StreamError::Invalid("not letters of symbols of this width")),
+        };
         let table_len = usize::from(u16::from_le_bytes([low, high]));
         let (table, rest) = rest.split_at_checked(table_len).ok_or(StreamError::Length)?;
-        Ok(Self { tile: 1 << tile_log, table, rest })
+        Ok(Self { letters, tile: 1 << tile_log, table, rest })
     }
 
-    /// Finds the ends of `count` tiles and their payload.
-    pub(super) fn tiles(self, count: usize) -> Result<Tiles<'a>, StreamError> {
+    /// Finds the tiles of `n` letters, of which `distinct` are different.
+    pub(super) fn tiles(self, n: usize, distinct: usize) -> Result<Tiles<'a>, StreamError> {
+        let count = match (n, distinct) {
+            _ if self.letters == Letters::Packed && distinct < 2 => {
+                return Err(StreamError::Invalid("packed symbols that are all alike"));
+            }
+            (0, 0) => 0,
+            (0, _) | (_, 0) => return Err(StreamError::Length),
+            // The table says everything.
+            (_, 1) => 0,
+            _ => n.div_ceil(self.tile),
+        };
         let padding = self.table.len().next_multiple_of(4) - self.table.len();
         let (zeros, rest) = self.rest.split_at_checked(padding).ok_or(StreamError::Length)?;
         let (ends, payload) = rest.split_at_checked(4 * (count + 1)).ok_or(StreamError::Length)?;
@@ -55,6 +102,11 @@ impl<'a> Parts<'a> {
 }
 
 impl Tiles<'_> {
+    /// Bytes of the list of ends.
+    pub(super) fn ends_len(&self) -> usize {
+        self.ends.len()
+    }
+
     /// Where tile `t - 1` ends and tile `t` begins, in bytes of the payload.
     fn end(&self, t: usize) -> usize {
         let end = &self.ends[4 * t..][..4];
@@ -69,16 +121,6 @@ impl Tiles<'_> {
         } else {
             Err(StreamError::Length)
         }
-    }
-}
-
-/// Number of tiles with a payload: none where the table says everything.
-pub(super) fn tile_count(n: usize, tile: usize, distinct: usize) -> Result<usize, StreamError> {
-    match (n, distinct) {
-        (0, 0) => Ok(0),
-        (0, _) | (_, 0) => Err(StreamError::Length),
-        (_, 1) => Ok(0),
-        _ => Ok(n.div_ceil(tile)),
     }
 }
 

@@ -26,15 +26,15 @@ const SCALE_BITS: u32 = 12;
 const SCALE: u32 = 1 << SCALE_BITS;
 /// States of a tile.
 const LANES: usize = 32;
-/// Consecutive symbols that belong to one lane.
+/// Consecutive letters that belong to one lane.
 const GRANULE: usize = 8;
-/// Symbols in a group: a granule for each lane.
+/// Letters in a group: a granule for each lane.
 const GROUP: usize = LANES * GRANULE;
 /// A state is never less than this between symbols, and exactly this at the end.
 const LOWER: u32 = 1 << 16;
 /// Bytes of a tile's states.
 const STATES_LEN: usize = 4 * LANES;
-/// Symbols in a tile are two to the power of one of these.
+/// Letters in a tile are two to the power of one of these.
 const TILE_LOG: std::ops::RangeInclusive<u8> = 12..=20;
 
 /// The `rans` stream codec.
@@ -55,7 +55,7 @@ impl StreamCodec for Rans {
     }
 
     fn encode(&self, symbols: &[u8], width: Width, level: Level, scratch: &mut Scratch, out: &mut Vec<u8>) {
-        encode::encode(symbols, width, level, scratch, out);
+        encode::encode_with(symbols, width, level, scratch, true, out);
     }
 
     fn estimate(&self, histogram: &Histogram) -> Option<u64> {
@@ -111,9 +111,8 @@ mod tests {
         }
 
         fn encode(&self, symbols: &[u8], width: Width, level: Level, scratch: &mut Scratch, out: &mut Vec<u8>) {
-            let mut encoder = encode::Encoder::default();
             let start = out.len();
-            encoder.encode(symbols, width, level, false, out);
+            encode::encode_with(symbols, width, level, scratch, false, out);
             let mut other = Vec::new();
             Rans.encode(symbols, width, level, scratch, &mut other);
             assert!(out[start..] == other, "the bytes depend on the machine");
@@ -126,7 +125,7 @@ mod tests {
             scratch: &mut Scratch,
             symbols: &mut [u8],
         ) -> Result<(), StreamError> {
-            scratch.with(|tables, _| decode::decode_with(tables, stream, width, symbols, self.0))
+            decode::decode_with(scratch, stream, width, symbols, self.0)
         }
 
         fn decode_naive(&self, stream: &[u8], width: Width, symbols: &mut [u8]) -> Result<(), StreamError> {
@@ -144,6 +143,44 @@ mod tests {
         let mut stream = Vec::new();
         Rans.encode(&[7; 1 << 19], Width::BYTE, Level::Max, &mut Scratch::new(), &mut stream);
         assert_eq!(stream, [17, 0, 3, 0, 1, 7, 0, 0, 0, 0, 0, 0]);
+    }
+
+    /// The laws' arrays of narrow symbols are packed where that pays, which it does here: for every number of symbols in the last letter.
+    #[test]
+    fn packed_symbols_keep_the_laws() {
+        let mut random = laws::Random(11);
+        let mut scratch = Scratch::new();
+        for bits in [1, 2, 4] {
+            let width = Width::new(bits);
+            let enough = 400_000 / usize::from(bits);
+            for len in (enough..enough + 17).chain([4 * enough + 1]) {
+                let symbols: Vec<u8> = (0..len)
+                    .map(|_| random.next())
+                    .map(|r| if r.is_multiple_of(2) { ((r >> 32) as u8 % 5) & ((1 << bits) - 1) } else { 0 })
+                    .collect();
+                let mut stream = Vec::new();
+                Rans.encode(&symbols, width, Level::Fast, &mut scratch, &mut stream);
+                assert_eq!(stream[1], header::Letters::Packed as u8, "{len} of {bits} bits");
+                for damages in 0..3 {
+                    let what = format!("{len} of {bits} bits, {damages}");
+                    let damaged = if damages == 0 { stream.clone() } else { laws::damage(&stream, &mut random) };
+                    for path in decode::paths() {
+                        let result = laws::agree(&On(path), &damaged, width, &mut scratch, len, &what);
+                        assert!(damages > 0 || result.is_ok(), "{what}, {path:?}");
+                    }
+                    // Other numbers of symbols need as many letters, but what is behind the last one is not zero.
+                    let _ = laws::agree(&Rans, &damaged, width, &mut scratch, len - 1, &what);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn symbols_that_follow_a_rule_are_not_packed() {
+        let symbols: Vec<u8> = (0..8192).map(|i| 1 + (i % 4 == 0) as u8).collect();
+        let mut stream = Vec::new();
+        Rans.encode(&symbols, Width::new(2), Level::Max, &mut Scratch::new(), &mut stream);
+        assert_eq!(stream[1], header::Letters::Symbols as u8, "there would be one letter");
     }
 
     /// Several tiles side by side, a short last one, and the end of the payload.

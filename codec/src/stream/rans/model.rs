@@ -1,6 +1,7 @@
 //! Frequencies that add up to [`SCALE`]: from counts, to bytes and back.
 
-use super::SCALE;
+use super::{SCALE, SCALE_BITS};
+use crate::stream::histogram::{FRACTION, log2};
 use crate::stream::symbol_set::{self, put_varint, take_varint};
 use crate::stream::{StreamError, Width};
 
@@ -57,6 +58,16 @@ impl Model {
             frequencies[best] -= 1;
             sum -= 1;
         }
+    }
+
+    /// What the table and an array with these counts take, without its states: in bits, with [`FRACTION`] fractional ones.
+    pub(super) fn cost(&self, counts: &[u32]) -> u64 {
+        let mut table = Vec::new();
+        self.put(counts, &mut table);
+        let bits = self.intervals().map(|(symbol, frequency, _)| {
+            u64::from(counts[usize::from(symbol)]) * ((u64::from(SCALE_BITS) << FRACTION) - log2(frequency.into()))
+        });
+        ((8 * table.len() as u64) << FRACTION) + bits.sum::<u64>()
     }
 
     /// Appends the table to `out`.

@@ -1,17 +1,30 @@
 //! The slow, obvious decoder of the `rans` codec: the oracle of every other one.
 
-use super::header::{Parts, symbol_count, tile_count};
+use super::header::{Letters, Parts, symbol_count};
 use super::model::Model;
 use super::{GRANULE, LANES, LOWER, SCALE, SCALE_BITS};
-use crate::stream::{StreamError, Width};
+use crate::stream::bitpack::Bitpack;
+use crate::stream::{StreamCodec, StreamError, Width};
 
-/// Decodes `stream` into `symbols`, tile by tile.
+/// Decodes `stream` into `symbols`.
 pub(super) fn decode(stream: &[u8], width: Width, symbols: &mut [u8]) -> Result<(), StreamError> {
+    let parts = Parts::of(stream, width)?;
+    match parts.letters {
+        Letters::Symbols => decode_letters(parts, width, symbols),
+        Letters::Packed => {
+            let mut letters = vec![0; (symbols.len() * usize::from(width.bits())).div_ceil(8)];
+            decode_letters(parts, Width::BYTE, &mut letters)?;
+            Bitpack.decode_naive(&letters, width, symbols)
+        }
+    }
+}
+
+/// Decodes letters of a width, tile by tile.
+fn decode_letters(parts: Parts<'_>, width: Width, symbols: &mut [u8]) -> Result<(), StreamError> {
     let n = symbol_count(symbols.len(), width)?;
-    let parts = Parts::of(stream)?;
     let mut model = Model::default();
     model.read(parts.table, width)?;
-    let tiles = parts.tiles(tile_count(n, parts.tile, model.symbols.len())?)?;
+    let tiles = parts.tiles(n, model.symbols.len())?;
     if let [only] = model.symbols[..] {
         symbols.chunks_exact_mut(width.bytes()).for_each(|symbol| put(only, symbol));
         return Ok(());
