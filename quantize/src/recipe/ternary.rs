@@ -21,8 +21,8 @@ pub(super) const ENTRY: Entry = Entry {
         Param {
             name: "codec",
             default: "tunstall",
-            kind: Kind::Word(&["tunstall", "rans"]),
-            about: "how symbols are stored: to be decoded fast, or to be small",
+            kind: Kind::Word(&["tunstall", "rans", "dictionary", "trits", "bitpack"]),
+            about: "how symbols are stored: to be decoded fast, to be small, by QMoE's code, five to a byte, or four to a byte",
         },
     ],
     build: |_, params| {
@@ -35,10 +35,22 @@ pub(super) const ENTRY: Entry = Entry {
     },
 };
 
+/// The codecs for symbols that follow no rule, the smallest streams first.
+const PACKINGS: [&str; 3] = ["trits", "bitpack", "raw"];
+
 #[derive(Clone, Copy, Debug)]
 struct Ternary {
     choosing: Choosing,
     codec: &'static str,
+}
+
+impl Ternary {
+    /// The codec, and those that take its place where they are smaller.
+    fn codecs(&self) -> Vec<&'static str> {
+        let own = PACKINGS.iter().position(|&packing| packing == self.codec);
+        let others = &PACKINGS[own.map_or(0, |own| own + 1)..];
+        std::iter::once(self.codec).chain(others.iter().copied()).collect()
+    }
 }
 
 impl Method for Ternary {
@@ -46,11 +58,7 @@ impl Method for Ternary {
         Ok(encoded(
             "ternary",
             [("group", group(1, shape.columns))],
-            [
-                ("symbols", stream(&[self.codec, "trits", "bitpack", "raw"])),
-                ("minima", floats(Dtype::BF16)),
-                ("maxima", floats(Dtype::BF16)),
-            ],
+            [("symbols", stream(&self.codecs())), ("minima", floats(Dtype::BF16)), ("maxima", floats(Dtype::BF16))],
         ))
     }
 
@@ -138,10 +146,10 @@ mod tests {
         let (weights, statistics) = (weights(ROWS, COLUMNS, 3), correlated(COLUMNS, 7));
         let (nearest, _) = stored("ternary", &weights, &statistics);
         let error = |decoded: &Matrix| output_error(&weights, decoded, &statistics);
-        for codec in ["tunstall", "rans"] {
+        for (codec, most) in [("tunstall", 1.0), ("rans", 1.0), ("dictionary", 1.0), ("trits", 1.9), ("bitpack", 2.3)] {
             let (solved, rate) = stored(&format!("ternary:solver=gptq,codec={codec}"), &weights, &statistics);
             assert!(error(&solved) < 0.8 * error(&nearest), "{} and {}", error(&solved), error(&nearest));
-            assert!(rate < 1.0, "{codec}: {rate}");
+            assert!(rate < most, "{codec}: {rate}");
         }
     }
 }
