@@ -150,7 +150,10 @@ fn print_files() {
     let folder = std::env::temp_dir().join(format!("cmz-ternary-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
     let (source, target) = (folder.join("source.safetensors"), folder.join("file.cmz"));
-    for (zeros, codec) in [(TIMED, "tunstall"), (TIMED, "rans"), (857, "tunstall"), (857, "rans")] {
+    for (zeros, codec) in [TIMED, 857]
+        .into_iter()
+        .flat_map(|zeros| ["tunstall", "rans", "dictionary", "trits", "bitpack"].map(|codec| (zeros, codec)))
+    {
         let mut random = Random::new(zeros);
         let weight = |i: usize| match symbol(&mut random, zeros) {
             0 => [0, 0],

@@ -74,8 +74,17 @@ impl<'a> Decoder<'a> {
     /// If `start` is behind the end.
     pub(crate) fn unpack(&self, start: usize, symbols: &mut [u8]) {
         let at = start / GROUP * usize::from(self.width.bits());
-        groups::unpack(&self.stream[at..], self.width, symbols);
+        unpack(&self.stream[at..], self.width, symbols);
     }
+}
+
+/// Unpacks as many symbols as there are from the start of `stream`.
+///
+/// # Panics
+/// If `stream` is too short.
+pub(crate) fn unpack(stream: &[u8], width: Width, symbols: &mut [u8]) {
+    assert!(stream.len() >= stream_len(symbols.len() / width.bytes(), width), "a stream of so many symbols");
+    groups::unpack(stream, width, symbols);
 }
 
 /// Appends the code of `symbols` to `out`. Multiples of eight symbols may be appended one by one.

@@ -8,6 +8,7 @@ use crate::device::DeviceForm;
 mod naive;
 mod rows;
 mod table;
+mod words;
 
 pub use rows::{check_row, decode_row, decode_row_naive, encode_row};
 use table::DICTIONARY;
@@ -16,8 +17,6 @@ use table::DICTIONARY;
 const CODEWORDS: usize = 1 << 16;
 /// Pairs of ternary symbols.
 const PAIRS: usize = 9;
-/// Symbols that a codeword stands for, at most, and some zeros.
-const ROOM: usize = 32;
 const RESERVED: StreamError = StreamError::Invalid("reserved bytes are not zero");
 
 /// The dictionary in the form that the kernel takes, which is the same for every stream: of each codeword the number of pairs in the
@@ -82,46 +81,11 @@ impl StreamCodec for Dictionary {
 
 fn decode_tile(bytes: &[u8], symbols: &mut [u8]) -> Result<(), StreamError> {
     let (codewords, _) = bytes.as_chunks::<2>();
-    let (mut read, mut done) = (0, 0);
-    while let (Some(&codeword), Some(room)) = (codewords.get(read), symbols[done..].first_chunk_mut()) {
-        let word = expand(u16::from_le_bytes(codeword));
-        // The zeros behind the word are written over by the next one.
-        *room = word.symbols;
-        done += word.len;
-        read += 1;
+    let (taken, behind) = words::decode(codewords.iter().map(|&codeword| u16::from_le_bytes(codeword)), symbols)?;
+    if behind != 0 {
+        return Err(StreamError::Invalid("symbols behind the end are not zero"));
     }
-    while done < symbols.len() {
-        let codeword = *codewords.get(read).ok_or(StreamError::Length)?;
-        let word = expand(u16::from_le_bytes(codeword));
-        done += ternary::copy_end(&word.symbols[..word.len], &mut symbols[done..])?;
-        read += 1;
-    }
-    ternary::check_padding(&bytes[2 * read..])
-}
-
-/// What a codeword stands for.
-struct Symbols {
-    /// The symbols, and zeros.
-    symbols: [u8; ROOM],
-    /// Their number: at least 2.
-    len: usize,
-}
-
-fn expand(codeword: u16) -> Symbols {
-    let entry = DICTIONARY.entries[usize::from(codeword)];
-    let mut symbols = [0; ROOM];
-    for (i, eight) in symbols.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-        *eight = spread(entry >> 8 >> (16 * i)).to_le_bytes();
-    }
-    Symbols { symbols, len: 2 * (entry & 15) as usize }
-}
-
-/// The lowest eight fields of two bits, in a byte each.
-fn spread(fields: u64) -> u64 {
-    let halves = fields & 0xffff;
-    let quarters = (halves | halves << 24) & 0x00ff_0000_00ff;
-    let eighths = (quarters | quarters << 12) & 0x000f_000f_000f_000f;
-    (eighths | eighths << 6) & 0x0303_0303_0303_0303
+    ternary::check_padding(&bytes[2 * taken..])
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::naive::WORDS;
 use super::table::DICTIONARY;
-use super::{Symbols, expand};
+use super::words;
 use crate::stream::StreamError;
 
 /// Appends the codewords of a row of ternary symbols, 0 to 2: the longest sequence of the dictionary, one after the other. Where the row has an
@@ -70,13 +70,6 @@ pub fn decode_row_naive(codewords: &[u16], symbols: &mut [u8]) -> Result<(), Str
 /// # Errors
 /// If the codewords stand for fewer symbols, or if there is one more than the row needs.
 pub fn decode_row(codewords: &[u16], symbols: &mut [u8]) -> Result<(), StreamError> {
-    let mut done = 0;
-    for &codeword in codewords {
-        let Symbols { symbols: word, len } = expand(codeword);
-        let place = symbols.get_mut(done..).filter(|place| !place.is_empty()).ok_or(StreamError::Length)?;
-        let len = len.min(place.len());
-        place[..len].copy_from_slice(&word[..len]);
-        done += len;
-    }
-    if done == symbols.len() { Ok(()) } else { Err(StreamError::Length) }
+    let (taken, _) = words::decode(codewords.iter().copied(), symbols)?;
+    if taken == codewords.len() { Ok(()) } else { Err(StreamError::Length) }
 }

@@ -20,8 +20,9 @@ fn the_example_of_the_page() {
 #[test]
 fn both_ways_make_the_same_dictionary() {
     for (codeword, word) in naive::WORDS.iter().enumerate() {
-        let expanded = expand(codeword as u16);
-        assert_eq!(expanded.symbols[..expanded.len], word[..]);
+        let mut symbols = vec![9; word.len()];
+        assert_eq!(words::decode([codeword as u16].into_iter(), &mut symbols), Ok((1, 0)));
+        assert_eq!(symbols, *word);
         let mut codewords = Vec::new();
         encode_row(word, &mut codewords).unwrap();
         assert_eq!(codewords, [codeword as u16]);
@@ -62,13 +63,21 @@ fn rows_are_encoded_as_qmoe_does() {
 #[test]
 fn rows_of_any_width_come_back() {
     let mut codewords = Vec::new();
-    for width in 0..70 {
-        let symbols = laws::ternary(700, width, width as u64);
-        codewords.clear();
-        encode_row(&symbols, &mut codewords).unwrap();
-        let mut decoded = vec![9; width];
-        decode_row(&codewords, &mut decoded).unwrap();
-        assert_eq!(decoded, symbols);
+    for width in (0..70).chain(8180..8230).chain([16_383, 16_411, 50_001]) {
+        for zeros in [300, 885, 995] {
+            let symbols = laws::ternary(zeros, width, width as u64);
+            codewords.clear();
+            encode_row(&symbols, &mut codewords).unwrap();
+            for len in [width, width + 1, width.saturating_sub(1), width.saturating_sub(27)] {
+                let (mut decoded, mut naive) = (vec![9; len], vec![9; len]);
+                let result = decode_row(&codewords, &mut decoded);
+                assert_eq!(result, decode_row_naive(&codewords, &mut naive), "{len} of {width} symbols");
+                assert!(len != width || result.is_ok());
+                // A row of an odd number of symbols is coded with a 0 behind it.
+                let row = [&symbols[..], &[0]].concat();
+                assert!(result.is_err() || (decoded == naive && decoded == row[..len]), "{len} of {width} symbols");
+            }
+        }
     }
 }
 
