@@ -2,23 +2,20 @@
 
 use crate::encoding::groups::Grid;
 use crate::encoding::number::{Bf16, F16, Float, Number};
-use crate::stream::StreamError;
+use crate::encoding::versions::versioned;
 
-/// Puts elements together, `numbers` being the minima and the maxima of the groups.
-pub(super) fn join(
-    element: Float,
-    grid: Grid,
-    symbols: &[u8],
-    numbers: [&[u8]; 2],
-    data: &mut [u8],
-) -> Result<(), StreamError> {
+versioned! {
+    /// Puts elements together, `numbers` being the minima and the maxima of the groups. `threes` is not 0 after that if there is a symbol 3.
+    join(element: Float, grid: Grid, symbols: &[u8], numbers: [&[u8]; 2], data: &mut [u8], threes: &mut u8) is join_loops
+}
+
+#[inline(always)]
+fn join_loops(element: Float, grid: Grid, symbols: &[u8], numbers: [&[u8]; 2], data: &mut [u8], threes: &mut u8) {
     for group in 0..grid.count() {
         let pair = numbers.map(|numbers| Bf16::of(numbers)[group]);
         for run in grid.members(group) {
             let symbols = &symbols[run.clone()];
-            if symbols.iter().fold(0, |threes, symbol| threes | symbol & symbol >> 1) != 0 {
-                return Err(StreamError::Invalid("a symbol that is not ternary"));
-            }
+            *threes = symbols.iter().fold(*threes, |threes, symbol| threes | symbol & symbol >> 1);
             let place = &mut data[run.start * element.len()..run.end * element.len()];
             match element {
                 Float::F32 => fill_32(symbols, pair.map(|[low, high]| [0, 0, low, high]), place),
@@ -27,13 +24,13 @@ pub(super) fn join(
             }
         }
     }
-    Ok(())
 }
 
 /// Defines a function that writes the first number where a symbol is 1 and the second one where it is 2. Masks instead of
 /// a look-up: this is done for many elements at once.
 macro_rules! fill {
     ($name:ident, $bits:ty, $len:literal) => {
+        #[inline(always)]
         fn $name(symbols: &[u8], numbers: [[u8; $len]; 2], data: &mut [u8]) {
             let [minimum, maximum] = numbers.map(<$bits>::from_le_bytes);
             for (element, &symbol) in data.as_chunks_mut().0.iter_mut().zip(symbols) {

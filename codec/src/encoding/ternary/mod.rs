@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::groups::{Grid, MAX_GROUP};
 use super::number::Float;
 use super::params::{Params, entries};
+use super::versions::Version;
 use super::{Array, Component, Components, Encoding};
 use crate::device::{DeviceNode, DeviceTernary};
 use crate::stream::{StreamError, Width};
@@ -82,7 +83,9 @@ impl Encoding for Ternary {
     fn join(&self, array: Array, components: &[&[u8]], data: &mut [u8]) -> Result<(), StreamError> {
         let (element, grid) = self.grid(array).ok_or(StreamError::Length)?;
         let [symbols, minima, maxima] = *components else { unreachable!("components() gave this array three") };
-        decode::join(element, grid, symbols, [minima, maxima], data)
+        let mut threes = 0;
+        decode::join(Version::best(), element, grid, symbols, [minima, maxima], data, &mut threes);
+        if threes == 0 { Ok(()) } else { Err(StreamError::Invalid("a symbol that is not ternary")) }
     }
 
     fn device_node(&self, array: Array) -> Option<DeviceNode> {

@@ -28,7 +28,15 @@ fn split(ternary: Ternary, array: Array, data: &[u8]) -> Vec<Vec<u8>> {
 fn join(ternary: Ternary, array: Array, parts: &[Vec<u8>]) -> Result<Vec<u8>, StreamError> {
     let mut data = vec![0xa5; array.byte_len];
     let slices: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-    ternary.join(array, &slices, &mut data).map(|()| data)
+    let result = ternary.join(array, &slices, &mut data);
+    let (element, grid) = ternary.grid(array).unwrap();
+    for version in Version::all() {
+        let (mut other, mut threes) = (vec![0x5a; array.byte_len], 0);
+        decode::join(version, element, grid, slices[0], [slices[1], slices[2]], &mut other, &mut threes);
+        assert_eq!(threes == 0, result.is_ok(), "{version:?}");
+        assert!(result.is_err() || other == data, "{version:?}");
+    }
+    result.map(|()| data)
 }
 
 #[test]
