@@ -102,7 +102,8 @@ fn decode(code: &[u8], symbols: &mut [u8]) -> Result<(), StreamError> {
     if code.len() != symbols.len().div_ceil(DIGITS) {
         return Err(StreamError::Length);
     }
-    if code.iter().any(|&byte| byte >= BYTES) {
+    // All bytes are looked at, many at a time.
+    if code.iter().fold(0, |most, &byte| byte.max(most)) >= BYTES {
         return Err(StreamError::Invalid("not five ternary symbols"));
     }
     // Eight bytes are stored for five: the next ones are written over the others.
