@@ -5,6 +5,7 @@ use super::{Affine, Form};
 use crate::encoding::groups::{Columns, Grid, TILE};
 use crate::encoding::number::{Arithmetic, Bf16, Byte, F16, F32, Float, Number, round_to_half};
 use crate::encoding::versions::versioned;
+use crate::stream::tiered::prefetch;
 
 versioned! {
     /// Puts elements together.
@@ -48,6 +49,7 @@ fn join_by<T: Number, R: Round, const BIAS: bool>(affine: Affine, grid: Grid, co
             zeros[..tile.width()].iter_mut().for_each(|x| *x = R::round(*x));
         }
         for run in grid.runs(&tile) {
+            prefetch::write_behind(&elements[run.clone()]);
             let numbers = codes[run.clone()].iter().zip(scales.iter().zip(&zeros));
             for (element, (&code, (&scale, &zero))) in elements[run].iter_mut().zip(numbers) {
                 *element = T::from_f32(value::<R, BIAS>(code.into(), scale, zero));

@@ -11,6 +11,7 @@ use super::versions::{Version, versioned};
 use super::{Array, Component, Components, Element, Encoding};
 use crate::device::{DeviceBlockScale, DeviceNode};
 use crate::stream::StreamError;
+use crate::stream::tiered::prefetch;
 
 #[cfg(test)]
 mod tests;
@@ -179,6 +180,7 @@ fn join_as<T: Number>(scheme: BlockScale, grid: Grid, components: &[&[u8]], data
     for tile in grid.tiles() {
         grid.spread_floats(&tile, scheme.scale, components[1], &mut scales);
         for run in grid.runs(&tile) {
+            prefetch::write_behind(&elements[run.clone()]);
             with_number!(scheme.values, V => widen(&V::of(components[0])[run.clone()], V::to_f32, &mut values));
             let elements = elements[run].iter_mut().zip(values.iter().zip(&scales));
             match scheme.sense {

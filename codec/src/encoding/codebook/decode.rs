@@ -2,9 +2,12 @@
 
 use super::{Codebook, Form, Shape};
 use crate::encoding::number::Number;
+use crate::stream::tiered::prefetch;
 
 /// Entries that an index of eight bits can mean: with so many, none has to be checked.
 const ALL: usize = 256;
+/// Elements between two looks ahead.
+const PIECE: usize = 256;
 
 /// Puts elements together.
 pub(super) fn join<T: Number>(codebook: Codebook, shape: &Shape, components: &[&[u8]], data: &mut [u8]) {
@@ -41,7 +44,10 @@ pub(super) fn join<T: Number>(codebook: Codebook, shape: &Shape, components: &[&
 }
 
 fn look_up<T: Number>(table: &[T::Bytes; ALL], indices: &[u8], elements: &mut [T::Bytes]) {
-    elements.iter_mut().zip(indices).for_each(|(x, &index)| *x = table[usize::from(index)]);
+    for (elements, indices) in elements.chunks_mut(PIECE).zip(indices.chunks(PIECE)) {
+        prefetch::write_behind(elements);
+        elements.iter_mut().zip(indices).for_each(|(x, &index)| *x = table[usize::from(index)]);
+    }
 }
 
 /// Number `i` of a group's table.

@@ -3,6 +3,10 @@
 use crate::encoding::groups::Grid;
 use crate::encoding::number::{Bf16, F16, Float, Number};
 use crate::encoding::versions::versioned;
+use crate::stream::tiered::prefetch;
+
+/// Elements between two looks ahead.
+const PIECE: usize = 256;
 
 versioned! {
     /// Puts elements together, `numbers` being the minima and the maxima of the groups. `threes` is not 0 after that if there is a symbol 3.
@@ -33,9 +37,13 @@ macro_rules! fill {
         #[inline(always)]
         fn $name(symbols: &[u8], numbers: [[u8; $len]; 2], data: &mut [u8]) {
             let [minimum, maximum] = numbers.map(<$bits>::from_le_bytes);
-            for (element, &symbol) in data.as_chunks_mut().0.iter_mut().zip(symbols) {
-                let (is_minimum, is_maximum) = (<$bits>::from(symbol & 1), <$bits>::from(symbol >> 1));
-                *element = (minimum & is_minimum.wrapping_neg() | maximum & is_maximum.wrapping_neg()).to_le_bytes();
+            for (data, symbols) in data.chunks_mut(PIECE * $len).zip(symbols.chunks(PIECE)) {
+                prefetch::write_behind(data);
+                for (element, &symbol) in data.as_chunks_mut().0.iter_mut().zip(symbols) {
+                    let (is_minimum, is_maximum) = (<$bits>::from(symbol & 1), <$bits>::from(symbol >> 1));
+                    *element =
+                        (minimum & is_minimum.wrapping_neg() | maximum & is_maximum.wrapping_neg()).to_le_bytes();
+                }
             }
         }
     };

@@ -34,10 +34,19 @@ pub(crate) fn all(bytes: &[u8]) {
     read(bytes, bytes.len().saturating_sub(1));
 }
 
+/// Asks for memory a little behind `elements`, to write it: for as many lines as they have. Whoever writes a long array
+/// piece by piece asks with each; stores that miss do not go ahead of one another as loads do.
+#[inline(always)]
+pub(crate) fn write_behind<T>(elements: &[T]) {
+    /// Any distance from 256 bytes to 8 KiB does as well.
+    const DISTANCE: usize = 2048;
+    (0..size_of_val(elements)).step_by(LINE).for_each(|at| write(elements, DISTANCE + at));
+}
+
 /// As [`read`], to write it.
 #[inline(always)]
-pub(crate) fn write(bytes: &[u8], distance: usize) {
-    let line = bytes.as_ptr().wrapping_add(distance);
+pub(crate) fn write<T>(elements: &[T], distance: usize) {
+    let line = elements.as_ptr().cast::<u8>().wrapping_add(distance);
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch of any address does no harm; every x86-64 has the instruction.
     unsafe {
