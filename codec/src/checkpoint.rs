@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use cmz_format::{Code, Error, Result, View};
 
+use crate::Archive;
 use crate::convert::{SourceKind, partial_path};
 use crate::io::PlainFile;
 
@@ -146,7 +147,7 @@ fn plan_weights(kind: SourceKind, source: &Path, target: Option<&Path>, aux: boo
 /// [`Code::InvalidArgument`].
 pub fn plan_decompress(source: &Path, target: Option<&Path>, aux: bool) -> Result<Plan> {
     let mut plan = match input_kind(source)? {
-        Input::File => plan_file(source, target, CMZ, SAFETENSORS),
+        Input::File => plan_file(source, target, CMZ, restored_extension(source)),
         Input::Folder => plan_restore(source, target, list(source)?, aux)?,
         Input::CmzIndex => {
             let folder = parent(source);
@@ -259,6 +260,13 @@ fn plan_file(source: &Path, target: Option<&Path>, from: &str, to: &str) -> Plan
     };
     let job = Job { source: source.to_owned(), target };
     Plan { folder: folder.map(Path::to_owned), jobs: vec![job], ..Plan::default() }
+}
+
+/// The extension of what a `.cmz` file was made from. Whoever restores it finds what may be wrong with it.
+fn restored_extension(file: &Path) -> &'static str {
+    let made_from =
+        |kind: SourceKind| Archive::open(file).is_ok_and(|a| a.source().is_ok_and(|s| s.kind == kind.name()));
+    if made_from(SourceKind::Torch) { SourceKind::Torch.extension() } else { SAFETENSORS }
 }
 
 /// The file's name with another extension: in place of `from`, otherwise behind the name.
@@ -398,7 +406,7 @@ fn plan_restore(source: &Path, target: Option<&Path>, listing: Listing, aux: boo
         if let Some(original) = originals.get(&name) {
             plan.jobs.push(to(original));
         } else if indexes.is_empty() && has_extension(&file, CMZ) {
-            plan.jobs.push(to(&renamed(&file, CMZ, SAFETENSORS)));
+            plan.jobs.push(to(&renamed(&file, CMZ, restored_extension(&file))));
         } else if is_partial(&file) {
             return Err(Error::new(Code::OtherPartial, "the conversion into this folder is not finished")
                 .in_file(&file)

@@ -20,6 +20,10 @@ fn qmoe(args: &ExportQmoe, context: &Context) -> Result<Report> {
     if args.output.canonicalize().is_ok_and(|target| args.input.canonicalize().is_ok_and(|input| input == target)) {
         return Err(Error::new(Code::InvalidArgument, "the target is the source").in_file(&args.output));
     }
+    if args.output.as_os_str() == "-" {
+        let help = "choose a file with -o";
+        return Err(Error::new(Code::InvalidArgument, "an export cannot be sent to standard output").with_help(help));
+    }
     let archive = Archive::open_with(&args.input, context.open.clone())?;
     context.progress.file(&args.input, 0, 1);
     let done = qmoe::write(&archive, &args.output, args.force, context.threads, &context.progress)

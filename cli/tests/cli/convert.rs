@@ -73,6 +73,16 @@ fn a_target_that_exists_is_replaced_only_on_demand() {
     let target = dir.path().join("model.cmz");
     fs::write(&target, "precious").unwrap();
     cmz(dir.path(), &["c", "model.safetensors"]).expect(5).says(&["error[CMZ5001]", "model.cmz", "pass -f"]);
+    // A socket stands for a device, which a file must not take the place of.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        let path = dir.path().join("socket");
+        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let target = ["c", "-f", "model.safetensors", "-o", "socket"];
+        cmz(dir.path(), &target).expect(5).says(&["error[CMZ5001]", "not a file"]);
+        assert!(std::fs::symlink_metadata(&path).unwrap().file_type().is_socket());
+    }
     assert_eq!(fs::read(&target).unwrap(), b"precious");
     assert!(!dir.path().join("model.cmz.partial").exists());
     cmz(dir.path(), &["c", "model.safetensors", "-f"]).expect(0);

@@ -133,6 +133,18 @@ fn ternary_weights_are_exported_as_qmoe_has_them() {
     cmz(dir.path(), &["export", "qmoe", "out/model.cmz", "-o", "again.safetensors"]).expect(0);
     assert!(fs::read(dir.path().join("again.safetensors")).unwrap() == file);
     cmz(dir.path(), &["export", "qmoe", "out/model.cmz", "-o", "again.safetensors"]).expect(5).says(&["exists"]);
+    cmz(dir.path(), &["export", "qmoe", "dense.cmz", "-o", "-"]).expect(2).says(&["standard output"]);
+    // Stack `s` has a matrix 0, too.
+    let header = json!({
+        "s.weight": {"dtype": "BF16", "shape": [1, rows, width], "data_offsets": [0, 2 * rows * width]},
+        "s.0.weight": {"dtype": "BF16", "shape": [rows, width], "data_offsets": [2 * rows * width, 4 * rows * width]},
+    });
+    let header = header.to_string();
+    let twice = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &experts.concat()].concat();
+    fs::write(dir.path().join("twice.safetensors"), twice).unwrap();
+    cmz(dir.path(), &["compress", "twice.safetensors", "--recipe", "ternary"]).expect(0);
+    cmz(dir.path(), &["export", "qmoe", "twice.cmz", "-o", "t.safetensors"]).expect(2).says(&["s.0.w_comp"]);
+    assert!(!dir.path().join("t.safetensors").exists());
     let text = cmz(dir.path(), &["inspect", "dense.cmz", "--entropy"]).expect(0).out;
     assert!(text.contains("zeros %"), "{text}");
     let json = cmz(dir.path(), &["inspect", "dense.cmz", "--entropy", "--json"]).expect(0).json();

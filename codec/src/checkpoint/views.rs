@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use cmz_format::{Code, Error, Escaped, Result};
 
 use super::listing::list;
-use super::{Plan, SAFETENSORS, has_extension, parent, plan_weights};
+use super::{CMZ, Plan, SAFETENSORS, has_extension, parent, plan_weights};
 use crate::convert::SourceKind;
 use crate::import::quantized::{Found, Quantization};
 use crate::io::PlainFile;
@@ -18,10 +18,25 @@ use crate::io::PlainFile;
 pub fn plan_quantized(method: Option<&str>, source: &Path, target: Option<&Path>) -> Result<Plan> {
     let folder = folder_of(source);
     let in_folder = |e: Error| e.in_file(&folder);
-    let bad = |why: String| in_folder(Error::new(Code::BadSource, why)).with_help("`cmz compress` stores it as it is");
-    let plan = plan_weights(kind_of(source)?, source, target, true)?;
+    if has_extension(source, CMZ) {
+        return Err(Error::new(Code::BadSource, "this is a .cmz file already").in_file(source));
+    }
+    let kind = kind_of(source)?;
+    let as_it_is = match kind {
+        SourceKind::Safetensors => "`cmz compress` stores it as it is",
+        SourceKind::Torch => "`cmz import torch` stores it as it is",
+    };
+    let bad = |why: String| in_folder(Error::new(Code::BadSource, why)).with_help(as_it_is);
+    let plan = plan_weights(kind, source, target, true)?;
     let Some(found) = Quantization::of_folder(&folder)? else {
-        return Err(bad("no configuration says that this checkpoint is quantized".to_owned()));
+        return Err(bad(match method {
+            // It is told by these two alone.
+            Some("qmoe") => {
+                "there is no config.json with the integers d_model and d_ff, which QMoE's matrices have for widths"
+            }
+            _ => "no configuration says that this checkpoint is quantized",
+        }
+        .to_owned()));
     };
     if let Some(method) = method.filter(|method| *method != found.method()) {
         let why =

@@ -1,5 +1,6 @@
 //! Rounding tensors unit by unit: several units at a time, as many as memory permits, whatever the size of the tensors.
 
+use std::io::Write as _;
 use std::iter::Peekable;
 use std::ops::Range;
 use std::path::Path;
@@ -119,6 +120,8 @@ impl Conversion<'_> {
                     send(rounded, bytes);
                     advance(self.progress, len)?;
                 }
+                // What took long to round is not lost if the program is killed.
+                writer.sink_mut().flush().map_err(|e| Error::io("cannot write the file", e).in_file(partial))?;
                 self.add(&unit, deviation, deviations, writer)
             },
         )

@@ -163,6 +163,10 @@ fn check_free(path: &Path, replace: bool) -> Result<()> {
         Ok(metadata) if metadata.is_dir() => {
             Err(Error::new(Code::Exists, "the target is a directory").in_file(path).with_help("choose another with -o"))
         }
+        // Renaming would put a file in the place of a device, and not write to it.
+        Ok(_) if std::fs::metadata(path).is_ok_and(|behind| !behind.is_file()) => {
+            Err(Error::new(Code::Exists, "the target is not a file").in_file(path).with_help("choose another with -o"))
+        }
         Ok(_) if !replace => Err(exists(path)),
         _ => Ok(()),
     }

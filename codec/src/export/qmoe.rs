@@ -4,10 +4,11 @@
 //! name without its `.weight`; of a stack, each matrix does, behind the name and its number. Weights that QMoE's arrays stood for
 //! become these arrays again, byte for byte. Views of the layout `qmoe` are written as they are stored.
 
+use std::collections::HashSet;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use cmz_format::{Code, Error, Result};
+use cmz_format::{Code, Error, Escaped, Result};
 
 use crate::convert::{Phase, Progress, Target};
 use crate::import::qmoe::Matrix;
@@ -87,8 +88,13 @@ fn jobs(archive: &Archive) -> Result<Vec<Job>> {
     {
         let [stack @ .., rows, width] = tensor.shape.as_slice() else { continue };
         if tensor.dtype != "BF16" || tensor.shape.contains(&0) {
-            let why = format!("QMoE's weights are BF16, not {}", tensor.dtype);
-            return Err(Error::new(Code::InvalidArgument, why).in_tensor(&tensor.name));
+            let why = match tensor.shape.contains(&0) {
+                true => "QMoE has no matrices without weights".to_owned(),
+                false => format!("QMoE's weights are BF16, not {}", tensor.dtype),
+            };
+            let help =
+                "convert without this tensor (`cmz compress --recipe ternary --only PATTERN`), or from BF16 weights";
+            return Err(Error::new(Code::InvalidArgument, why).in_tensor(&tensor.name).with_help(help));
         }
         let prefix = tensor.name.strip_suffix(".weight").unwrap_or(&tensor.name);
         for matrix in 0..stack.iter().product::<u64>() {
@@ -111,6 +117,12 @@ fn jobs(archive: &Archive) -> Result<Vec<Job>> {
             width: view.shape[1],
             origin: Origin::View(["codewords", "row_offsets", "extremes"].map(part)),
         });
+    }
+    let mut prefixes = HashSet::new();
+    if let Some(job) = jobs.iter().find(|job| !prefixes.insert(&job.prefix)) {
+        let why =
+            format!("two matrices would have arrays of the same names, {}.w_comp and so on", Escaped(&job.prefix));
+        return Err(Error::new(Code::InvalidArgument, why).with_help("rename one of the tensors"));
     }
     if jobs.is_empty() {
         let help = "`cmz compress --recipe ternary` makes them, `cmz import qmoe` takes them over";

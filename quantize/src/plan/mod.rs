@@ -131,7 +131,7 @@ impl Plan {
         }
         if coverage.rounded == 0 {
             let help = match self.rules.iter().any(|rule| rule.recipe.is_some()) {
-                true => "recipes are for tensors of two or more dimensions of type F16, BF16 or F32",
+                true => "recipes are for tensors of two or more dimensions, none of them 0, of type F16, BF16 or F32",
                 false => "without recipe and plan everything is stored exactly",
             };
             return Err(invalid("the plan rounds no tensor", Some(help)));

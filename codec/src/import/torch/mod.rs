@@ -136,7 +136,11 @@ struct Found<'a> {
 impl Found<'_> {
     fn visit(&mut self, id: Id, name: String, depth: usize) -> Result<()> {
         self.visits += 1;
-        if depth > MAX_DEPTH || self.visits > MAX_VISITS {
+        if depth > MAX_DEPTH {
+            let why = format!("values lie more than {MAX_DEPTH} levels deep in one another");
+            return Err(Error::new(Code::Limit, why).with_help("save a dictionary of tensors"));
+        }
+        if self.visits > MAX_VISITS {
             return Err(Error::limit("the number of values in the pickle", self.visits as u64, MAX_VISITS as u64));
         }
         let join = |key: &str| if name.is_empty() { key.to_owned() } else { format!("{name}.{key}") };
