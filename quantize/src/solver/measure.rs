@@ -59,7 +59,7 @@ fn difference(original: &Matrix, decoded: &Matrix) -> Matrix {
     Matrix::new(rows, columns, data)
 }
 
-/// tr(W·H·Wᵀ).
+/// tr(W·H·Wᵀ). H is symmetric: what is above the diagonal counts twice.
 fn energy(weights: &Matrix, statistics: &Statistics) -> f64 {
     let columns = weights.columns();
     let Some(hessian) = statistics.hessian() else {
@@ -69,8 +69,9 @@ fn energy(weights: &Matrix, statistics: &Statistics) -> f64 {
     for first in (0..weights.rows()).step_by(ROWS) {
         for (column, h) in hessian.chunks_exact(columns).enumerate() {
             for row in first..weights.rows().min(first + ROWS) {
-                let row = weights.row(row);
-                sum += f64::from(row[column]) * f64::from(dot(row, h));
+                let row = &weights.row(row)[column..];
+                let above = f64::from(dot(&row[1..], &h[column + 1..]));
+                sum += f64::from(row[0]) * (f64::from(row[0]) * f64::from(h[column]) + 2.0 * above);
             }
         }
     }
