@@ -75,7 +75,7 @@ impl Join {
         Self(9 + element as u8)
     }
 
-    /// What `ternary_product.cuh` has in its place: how symbols are coded. `None` if it does not read that code.
+    /// What `ternary_matvec.cu` has in its place: how symbols are coded. `None` if it does not read that code.
     pub(crate) const fn symbol_code(kernel: Kernel) -> Option<Self> {
         match kernel {
             Kernel::Direct => Some(Self(0)),

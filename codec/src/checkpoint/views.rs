@@ -27,7 +27,13 @@ pub fn plan_quantized(method: Option<&str>, source: &Path, target: Option<&Path>
         SourceKind::Torch => "`cmz import torch` stores it as it is",
     };
     let bad = |why: String| in_folder(Error::new(Code::BadSource, why)).with_help(as_it_is);
-    let plan = plan_weights(kind, source, target, true)?;
+    let plan = plan_weights(kind, source, target, true).map_err(|e| match e.code() {
+        Code::NotWeights if source.is_dir() => {
+            let why = "there is no .safetensors file here, and no .pt file with tensors";
+            in_folder(Error::new(Code::NotWeights, why)).with_help("give the folder that holds the files")
+        }
+        _ => e,
+    })?;
     let Some(found) = Quantization::of_folder(&folder)? else {
         return Err(bad(match method {
             // It is told by these two alone.

@@ -73,9 +73,8 @@ fn safetensors(tensors: &[Tensor<'_>]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &data].concat()
 }
 
-/// Converts, restores, and compares with the files of `folder`.
-fn there_and_back(plan: &Plan, folder: &Path, out: &Path) {
-    let options = CompressOptions {
+fn compress_options() -> CompressOptions {
+    CompressOptions {
         encode: Default::default(),
         threads: 2,
         io: Default::default(),
@@ -83,8 +82,12 @@ fn there_and_back(plan: &Plan, folder: &Path, out: &Path) {
         verify: true,
         bases: Vec::new(),
         quantizer: None,
-    };
-    compress(plan, &options, &()).expect("a conversion");
+    }
+}
+
+/// Converts, restores, and compares with the files of `folder`.
+fn there_and_back(plan: &Plan, folder: &Path, out: &Path) {
+    compress(plan, &compress_options(), &()).expect("a conversion");
     let back = folder.join("back");
     let plan = plan_decompress(out, Some(&back), true).expect("a plan");
     let options = DecompressOptions { threads: 1, replace: true };
@@ -143,6 +146,9 @@ fn the_published_files_come_back_and_have_views() {
     }
     let one = plan_quantized(None, &path.join("exp01.pt"), Some(&path.join("one.cmz"))).expect("a plan");
     assert_eq!((one.jobs.len(), one.views.concat().len()), (1, 6));
+    compress(&one, &compress_options(), &()).expect("a conversion");
+    let back = plan_decompress(&path.join("one.cmz"), None, false).expect("a plan");
+    assert_eq!(back.jobs[0].target, path.join("one.pt"), "named for what it is");
 }
 
 /// Arrays that do not agree with the configuration or with each other have no view, and an import of nothing else fails.
@@ -168,4 +174,9 @@ fn arrays_that_lie_are_refused() {
     fs::remove_file(folder.path().join("config.json")).expect("a file");
     let error = plan_quantized(None, folder.path(), Some(&folder.path().join("out"))).expect_err("no configuration");
     assert!(error.to_string().contains("no configuration"), "{error}");
+    let error = plan_quantized(Some("qmoe"), folder.path(), None).expect_err("no configuration");
+    assert!(error.to_string().contains("d_model and d_ff"), "{error}");
+    fs::remove_file(folder.path().join("model.safetensors")).expect("a file");
+    let error = plan_quantized(Some("qmoe"), folder.path(), None).expect_err("no weights");
+    assert!(error.to_string().contains(".pt file with tensors"), "{error}");
 }
