@@ -15,6 +15,7 @@ pub mod import;
 pub mod io;
 mod open;
 pub mod pipeline;
+mod prefetch;
 pub mod registry;
 pub mod safetensors;
 mod scratch;

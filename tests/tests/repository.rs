@@ -10,6 +10,7 @@ use cmz_codec::registry::{ENCODINGS, LAYOUTS, REFERENCES, STREAMS};
 const UNSAFE: &[&str] = &[
     "codec/src/encoding/versions.rs",
     "codec/src/io/mmap.rs",
+    "codec/src/prefetch.rs",
     "codec/src/stream/bitpack/avx512.rs",
     "codec/src/stream/bitpack/bmi2.rs",
     "codec/src/stream/huffman/bmi2.rs",
@@ -20,7 +21,6 @@ const UNSAFE: &[&str] = &[
     "codec/src/stream/tiered/avx512.rs",
     "codec/src/stream/tiered/feature_kernel.rs",
     "codec/src/stream/tiered/neon.rs",
-    "codec/src/stream/tiered/prefetch.rs",
     "codec/tests/steady_state.rs",
     "format-spec/tests/allocation.rs",
     // Functions for C take pointers of C.

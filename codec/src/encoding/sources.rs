@@ -7,8 +7,8 @@ use arrayvec::ArrayVec;
 use cmz_format::codec_id;
 
 use super::{Component, Components, Element, MAX_COMPONENTS, StreamRef};
+use crate::prefetch::{self, LINE};
 use crate::stream::bitpack::{self, Bitpack};
-use crate::stream::tiered::prefetch::{self, LINE};
 use crate::stream::tiered::{Buffers, Decoder, Path, TILE, Tiered};
 use crate::stream::{StreamCodec, StreamError, Width};
 use crate::{Scratch, registry};

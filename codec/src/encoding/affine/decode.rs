@@ -5,7 +5,7 @@ use super::{Affine, Form};
 use crate::encoding::groups::{Columns, Grid, TILE};
 use crate::encoding::number::{Arithmetic, Bf16, Byte, F16, F32, Float, Number, round_to_half};
 use crate::encoding::versions::versioned;
-use crate::stream::tiered::prefetch;
+use crate::prefetch;
 
 versioned! {
     /// Puts elements together.

@@ -10,8 +10,8 @@ use super::params::{Params, entries, name_of};
 use super::versions::{Version, versioned};
 use super::{Array, Component, Components, Element, Encoding};
 use crate::device::{DeviceBlockScale, DeviceNode};
+use crate::prefetch;
 use crate::stream::StreamError;
-use crate::stream::tiered::prefetch;
 
 #[cfg(test)]
 mod tests;

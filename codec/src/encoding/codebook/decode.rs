@@ -2,7 +2,7 @@
 
 use super::{Codebook, Form, Shape};
 use crate::encoding::number::Number;
-use crate::stream::tiered::prefetch;
+use crate::prefetch;
 
 /// Entries that an index of eight bits can mean: with so many, none has to be checked.
 const ALL: usize = 256;

@@ -7,7 +7,7 @@ use super::super::sources::{Source, Sources, Tiles};
 use super::super::{Array, Encoding, MAX_COMPONENTS, StreamRef};
 use super::{FloatPlanes, Layout, Version, planes};
 use crate::Scratch;
-use crate::stream::tiered::prefetch::{self, LINE};
+use crate::prefetch::{self, LINE};
 use crate::stream::tiered::{Buffers, Encoder, Path, TILE, Tiered};
 use crate::stream::{StreamCodec, StreamError};
 

@@ -3,7 +3,7 @@
 use crate::encoding::groups::Grid;
 use crate::encoding::number::{Bf16, F16, Float, Number};
 use crate::encoding::versions::versioned;
-use crate::stream::tiered::prefetch;
+use crate::prefetch;
 
 /// Elements between two looks ahead.
 const PIECE: usize = 256;

@@ -7,8 +7,8 @@ use super::TILE;
 use super::feature_kernel::feature_kernel;
 use super::kernel::{Kernel, PlaneWords, Planes, STEP, TierBuffer};
 use super::portable::{self, valid};
-use super::prefetch::{self, LINE};
 use super::tables::{COMPRESS, EXPAND};
+use crate::prefetch::{self, LINE};
 
 /// The AVX2 kernel; a value exists only on machines that can run it.
 #[derive(Debug)]

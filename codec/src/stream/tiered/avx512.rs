@@ -7,7 +7,7 @@ use super::TILE;
 use super::feature_kernel::feature_kernel;
 use super::kernel::{Kernel, PlaneWords, Planes, STEP, TierBuffer};
 use super::portable::valid;
-use super::prefetch::{self, LINE};
+use crate::prefetch::{self, LINE};
 
 /// The AVX-512 kernel; a value exists only on machines that can run it.
 #[derive(Debug)]

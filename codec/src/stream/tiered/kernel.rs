@@ -3,8 +3,9 @@
 use std::fmt;
 use std::sync::OnceLock;
 
-use super::{Decoder, Encoder, TILE, prefetch};
+use super::{Decoder, Encoder, TILE};
 use crate::Scratch;
+use crate::prefetch;
 use crate::stream::{StreamError, Width};
 
 /// Elements that one step of a kernel handles; a plane word holds their bits.

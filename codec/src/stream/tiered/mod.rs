@@ -23,7 +23,6 @@ mod naive;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
-pub(crate) mod prefetch;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod tables;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::TILE;
 use super::kernel::{Kernel, PlaneWords, Planes, STEP, TierBuffer};
-use super::prefetch::{self, LINE};
+use crate::prefetch::{self, LINE};
 
 /// The portable kernel.
 #[derive(Debug)]

@@ -2,7 +2,9 @@
 //! streams at once, and the machine's own prefetching then comes too late: on AVX-512 BF16
 //! decodes from memory at 6.6–6.8 instead of 4.6–5.2 GB/s with these hints and encodes a
 //! tenth faster (MiniLM, three runs of each in turn). AVX2 gains a twentieth; F32 and the
-//! portable path, which wait for other things, nothing that shows.
+//! portable path, which wait for other things, nothing that shows. Where whole components lie
+//! decoded and elements only have to be written, hints to write are worth more: BENCHMARKS.md,
+//! ternary weights.
 
 /// Bytes of a cache line.
 pub(crate) const LINE: usize = 64;
