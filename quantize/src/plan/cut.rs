@@ -48,7 +48,10 @@ impl Cut {
             false => rows_in_matrix(unit, shape),
         };
         if statistics.is_some_and(TensorStatistics::is_by_matrix) && !by_matrix && method.apart() != Apart::Tensors {
-            let why = format!("{recipe} cannot round the matrices of this stack, of {} rows, apart", stack.rows);
+            let why = match stack.matrices {
+                1 => "there are statistics for each matrix of a stack, and this tensor is a single matrix".to_owned(),
+                _ => format!("{recipe} cannot round the matrices of this stack, of {} rows, apart", stack.rows),
+            };
             return Err(invalid(why, Some("give statistics for the tensor as a whole")));
         }
         let rounded_at_once = match (method.apart(), method.needs_statistics()) {

@@ -118,6 +118,10 @@ impl Plan {
                 ));
             }
         }
+        // A name that is wrong explains statistics that are missing.
+        if let Some(statistics) = &self.statistics {
+            statistics.check_names(entries())?;
+        }
         let mut coverage = Coverage::default();
         for entry in entries() {
             match (self.recipe(&entry.name), shape_of(entry)) {
@@ -135,9 +139,6 @@ impl Plan {
                 false => "without recipe and plan everything is stored exactly",
             };
             return Err(invalid("the plan rounds no tensor", Some(help)));
-        }
-        if let Some(statistics) = &self.statistics {
-            statistics.check_names(entries())?;
         }
         Ok(coverage)
     }

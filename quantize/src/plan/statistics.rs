@@ -59,6 +59,15 @@ impl StatisticsFile {
             let (tensor, number) = name.rsplit_once('.')?;
             stack(tensor).filter(|stack| index(number).is_some_and(|number| number < stack.matrices))
         };
+        let twice = |name: &&String| {
+            of_matrix(name).is_some()
+                && name.rsplit_once('.').is_some_and(|(tensor, _)| self.entries.contains_key(tensor))
+        };
+        if let Some(name) = self.entries.keys().filter(twice).min() {
+            let why = format!("there are statistics for {name:?}, a matrix of a stack that has statistics as a whole");
+            let error = invalid(why, Some("leave one of them out"));
+            return Err(error.in_tensor(&self.entries[name].name).in_file(&self.path));
+        }
         let strange = |name: &&String| stack(name).is_none() && of_matrix(name).is_none();
         let Some(name) = self.entries.keys().filter(strange).min() else { return Ok(()) };
         let others = match self.entries.keys().filter(strange).count() - 1 {

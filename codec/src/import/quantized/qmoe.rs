@@ -1,5 +1,7 @@
 //! Checkpoints of QMoE: experts of Switch transformers.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::{Candidate, File, OTHER_FILE, Quantization, count};
@@ -8,7 +10,9 @@ use crate::safetensors::Entry;
 pub(super) fn views(config: &Quantization, file: &mut File<'_>) {
     let size = |key: &str| config.model.get(key).and_then(Value::as_u64);
     let sizes = size("d_model").zip(size("d_ff"));
-    for module in file.modules("w_comp") {
+    let modules: BTreeSet<&str> =
+        ["w_comp", "row_off", "ter_minmax"].iter().flat_map(|part| file.modules(part)).collect();
+    for module in modules {
         let name = format!("{module}.weight");
         let of = |tensor: &str| file.of(module, tensor);
         match (of("w_comp"), of("row_off"), of("ter_minmax"), sizes) {
