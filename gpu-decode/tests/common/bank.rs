@@ -7,7 +7,8 @@ use cmz_codec::convert::CompressOptions;
 use cmz_codec::encoding::float_planes::FloatPlanes;
 use cmz_codec::encoding::ternary::{BY_ROW, GROUPED};
 use cmz_codec::registry::{ENCODINGS, STREAMS};
-use cmz_codec::stream::Level;
+use cmz_codec::stream::rans::Rans;
+use cmz_codec::stream::{Level, StreamCodec as _};
 use cmz_format::{Component, Dtype, Encoding};
 use cmz_tests::cmz::{Storage, write_at};
 use cmz_tests::folder::{Folder, options};
@@ -34,7 +35,7 @@ const DTYPES: [Dtype; 9] = [
 
 /// Whether a stream of `rans` is of letters of several symbols each.
 fn is_packed((codec, stream): &(u16, Vec<u8>)) -> bool {
-    *codec == 5 && stream[1] == 1
+    *codec == Rans.id() && stream[1] == 1
 }
 
 /// Matrices of symbols of one, two and four bits that `rans` packs: blocks that end in a letter.

@@ -153,7 +153,6 @@ pub(crate) fn nested_arrays_decode_like_on_the_cpu(decoder: &GpuDecoder) {
     }
 }
 
-/// The files' checksums of decoded bytes are of other numbers.
 pub(crate) fn packed_symbols_decode_like_on_the_cpu(decoder: &GpuDecoder) {
     for (what, file) in bank::packed() {
         let archive = open(file);
@@ -163,6 +162,7 @@ pub(crate) fn packed_symbols_decode_like_on_the_cpu(decoder: &GpuDecoder) {
     }
 }
 
+/// The files' checksums of decoded bytes are of other numbers.
 pub(crate) fn quantized_arrays_decode_like_on_the_cpu(decoder: &GpuDecoder) {
     let stream = decoder.new_stream().unwrap();
     for (what, file) in quantized::files() {
