@@ -9,6 +9,9 @@
 /// Bytes of a cache line.
 pub(crate) const LINE: usize = 64;
 
+/// Elements that loops write between two hints.
+pub(crate) const PIECE: usize = 256;
+
 /// Asks for the line `distance` bytes behind the start of `bytes`, to read it. The line may
 /// lie outside of `bytes` and of anything else.
 #[inline(always)]

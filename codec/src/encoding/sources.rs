@@ -7,14 +7,12 @@ use arrayvec::ArrayVec;
 use cmz_format::codec_id;
 
 use super::{Component, Components, Element, MAX_COMPONENTS, StreamRef};
-use crate::prefetch::{self, LINE};
+use crate::prefetch::{self, LINE, PIECE};
 use crate::stream::bitpack::{self, Bitpack};
 use crate::stream::tiered::{Buffers, Decoder, Path, TILE, Tiered};
 use crate::stream::{StreamCodec, StreamError, Width};
 use crate::{Scratch, registry};
 
-/// Elements that are joined at once.
-const PIECE: usize = 256;
 /// Bytes of a tile of symbols, at most.
 const TILE_LEN: usize = 2 * TILE;
 

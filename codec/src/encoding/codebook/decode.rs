@@ -2,13 +2,10 @@
 
 use super::{Codebook, Form, Shape};
 use crate::encoding::number::Number;
-use crate::prefetch;
+use crate::prefetch::{self, PIECE};
 
 /// Entries that an index of eight bits can mean: with so many, none has to be checked.
 const ALL: usize = 256;
-/// Elements between two looks ahead.
-const PIECE: usize = 256;
-
 /// Puts elements together.
 pub(super) fn join<T: Number>(codebook: Codebook, shape: &Shape, components: &[&[u8]], data: &mut [u8]) {
     let (indices, elements) = (components[0], T::of_mut(data));

@@ -3,10 +3,7 @@
 use crate::encoding::groups::Grid;
 use crate::encoding::number::{Bf16, F16, Float, Number};
 use crate::encoding::versions::versioned;
-use crate::prefetch;
-
-/// Elements between two looks ahead.
-const PIECE: usize = 256;
+use crate::prefetch::{self, PIECE};
 
 versioned! {
     /// Puts elements together, `numbers` being the minima and the maxima of the groups. `threes` is not 0 after that if there is a symbol 3.
