@@ -116,7 +116,7 @@ pub fn plan_compress(source: &Path, target: Option<&Path>, aux: bool) -> Result<
 /// Plans to compress files of a kind.
 fn plan_weights(kind: SourceKind, source: &Path, target: Option<&Path>, aux: bool) -> Result<Plan> {
     let mut plan = match input_kind(source)? {
-        Input::File => Plan { kind, ..plan_file(source, target, kind.extension(), CMZ) },
+        Input::File => Plan { kind, ..plan_file(source, target, renamed(source, kind.extension(), CMZ)) },
         Input::Folder => {
             let listing = list(source)?;
             plan_shards(kind, source, target, listing, aux)?
@@ -147,7 +147,7 @@ fn plan_weights(kind: SourceKind, source: &Path, target: Option<&Path>, aux: boo
 /// [`Code::InvalidArgument`].
 pub fn plan_decompress(source: &Path, target: Option<&Path>, aux: bool) -> Result<Plan> {
     let mut plan = match input_kind(source)? {
-        Input::File => plan_file(source, target, CMZ, restored_extension(source)),
+        Input::File => plan_file(source, target, restored(source)),
         Input::Folder => plan_restore(source, target, list(source)?, aux)?,
         Input::CmzIndex => {
             let folder = parent(source);
@@ -250,8 +250,7 @@ fn same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
-fn plan_file(source: &Path, target: Option<&Path>, from: &str, to: &str) -> Plan {
-    let name = renamed(source, from, to);
+fn plan_file(source: &Path, target: Option<&Path>, name: OsString) -> Plan {
     let folder = target.filter(|target| target.is_dir() || ends_with_slash(target));
     let target = match (folder, target) {
         (Some(folder), _) => folder.join(name),
@@ -262,11 +261,15 @@ fn plan_file(source: &Path, target: Option<&Path>, from: &str, to: &str) -> Plan
     Plan { folder: folder.map(Path::to_owned), jobs: vec![job], ..Plan::default() }
 }
 
-/// The extension of what a `.cmz` file was made from. Whoever restores it finds what may be wrong with it.
-fn restored_extension(file: &Path) -> &'static str {
-    let made_from =
-        |kind: SourceKind| Archive::open(file).is_ok_and(|a| a.source().is_ok_and(|s| s.kind == kind.name()));
-    if made_from(SourceKind::Torch) { SourceKind::Torch.extension() } else { SAFETENSORS }
+/// The name of what a `.cmz` file was made from. Whoever restores it finds what may be wrong with it.
+fn restored(file: &Path) -> OsString {
+    let of_torch = |archive: Archive| archive.source().is_ok_and(|source| source.kind == SourceKind::Torch.name());
+    let kind = if Archive::open(file).is_ok_and(of_torch) { SourceKind::Torch } else { SourceKind::Safetensors };
+    // In folders, names of pickles are kept: `exp00.pt.cmz`.
+    match file.file_stem().map(Path::new) {
+        Some(stem) if has_extension(file, CMZ) && has_extension(stem, kind.extension()) => stem.into(),
+        _ => renamed(file, CMZ, kind.extension()),
+    }
 }
 
 /// The file's name with another extension: in place of `from`, otherwise behind the name.
@@ -406,7 +409,7 @@ fn plan_restore(source: &Path, target: Option<&Path>, listing: Listing, aux: boo
         if let Some(original) = originals.get(&name) {
             plan.jobs.push(to(original));
         } else if indexes.is_empty() && has_extension(&file, CMZ) {
-            plan.jobs.push(to(&renamed(&file, CMZ, restored_extension(&file))));
+            plan.jobs.push(to(&restored(&file)));
         } else if is_partial(&file) {
             return Err(Error::new(Code::OtherPartial, "the conversion into this folder is not finished")
                 .in_file(&file)

@@ -21,7 +21,7 @@ use crate::import::Original;
 pub fn plan_import(original: &Path, target: &Path) -> Result<(Plan, Vec<Original>)> {
     let (folder, indexes) = match input_kind(original)? {
         Input::File => {
-            let mut plan = plan_file(original, Some(target), SAFETENSORS, CMZ);
+            let mut plan = plan_file(original, Some(target), renamed(original, SAFETENSORS, CMZ));
             plan.settle()?;
             return Ok((plan, vec![Original::read(original)?]));
         }

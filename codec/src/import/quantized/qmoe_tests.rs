@@ -144,6 +144,8 @@ fn the_published_files_come_back_and_have_views() {
     for layer in 0..2 {
         check(&Archive::open(&out.join(format!("exp{layer:02}.pt.cmz"))).expect("a file"), layer);
     }
+    let alone = plan_decompress(&out.join("exp01.pt.cmz"), None, false).expect("a plan");
+    assert_eq!(alone.jobs[0].target, out.join("exp01.pt"));
     let one = plan_quantized(None, &path.join("exp01.pt"), Some(&path.join("one.cmz"))).expect("a plan");
     assert_eq!((one.jobs.len(), one.views.concat().len()), (1, 6));
     compress(&one, &compress_options(), &()).expect("a conversion");
